@@ -6,17 +6,19 @@ use std::time::Duration;
 use palabre_config::control::{Request, check_connection, request_line};
 use palabre_host::exit::Failure;
 use palabre_host::packet::{self, Packet};
-use palabre_host::signals::{SIGINT, SIGTERM, Signals};
+use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
+
+use crate::renewal::Renewal;
 
 /// Timeout for the supervisor's answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum length of the answer, in bytes.
 const MAX_ANSWER_BYTES: usize = 4096;
 /// First and longest interval between attempts to connect.
-const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(200)];
+const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// Connects to the supervisor of the runtime directory `run`, and tries again until it succeeds. Returns `None` if a signal ends the launcher.
-pub(crate) fn connect(run: &Path, signals: &mut Signals) -> Result<Option<Packet>, Failure> {
+pub(crate) fn connect(run: &Path, signals: &mut Signals, renewal: &Renewal) -> Result<Option<Packet>, Failure> {
     let (mut interval, mut last_error) = (INTERVALS[0], None);
     loop {
         match try_connect(run) {
@@ -27,10 +29,13 @@ pub(crate) fn connect(run: &Path, signals: &mut Signals) -> Result<Option<Packet
             }
             Err(_) => {}
         }
-        if let Some(SIGTERM | SIGINT) = signals.wait(Some(interval)).map_err(Failure::system)? {
-            return Ok(None);
+        match signals.wait(Some(interval)).map_err(Failure::system)? {
+            Some(SIGTERM | SIGINT) => return Ok(None),
+            Some(SIGHUP) => renewal.replace(None),
+            _ => {}
         }
-        interval = (interval * 2).min(INTERVALS[1]);
+        // The interval is about a sixth of the time since the first attempt, so a supervisor that starts soon waits only briefly.
+        interval = (interval * 6 / 5).min(INTERVALS[1]);
     }
 }
 

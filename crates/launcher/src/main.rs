@@ -13,6 +13,7 @@
 
 mod cli;
 mod link;
+mod renewal;
 mod run;
 
 use std::process::ExitCode;

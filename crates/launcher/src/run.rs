@@ -8,22 +8,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use palabre_host::exit::Failure;
-use palabre_host::inherit::{Inherited, Legacy};
+use palabre_host::inherit::Inherited;
 use palabre_host::packet::Packet;
 use palabre_host::process::OurChild;
-use palabre_host::program::Program;
 use palabre_host::signals::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, Signals};
-use palabre_host::stamp::FileStamp;
 use palabre_host::wait::Set;
 use palabre_host::{executable, logging, notify, process, sandbox};
 use palabre_launcher::{Directories, Given, MAX_MESSAGE_BYTES, Order, Report, Signal, Start, encode, parse};
 
 use crate::cli::{Args, PROGRAM};
 use crate::link;
+use crate::renewal::{LINK, Renewal};
 
 const LISTENER: &str = "palabre-listener";
-/// Name of the connection to the supervisor that the next program inherits.
-const LINK: &str = "+supervisor";
 /// Delay before reports are sent again to a supervisor that has too many unread reports.
 const FULL_DELAY: Duration = Duration::from_millis(5);
 
@@ -40,7 +37,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     }
     process::share_with_the_group_only();
     sandbox::forbid_machine();
-    let program = Program::this().map_err(Failure::system)?;
+    let renewal = Renewal::new().map_err(Failure::system)?;
     let mut signals = Signals::new(&[SIGTERM, SIGINT, SIGHUP, SIGCHLD]).map_err(Failure::system)?;
     if let Err(error) = process::raise_nofile() {
         log::warn!("unable to raise the limit of open files: {error}");
@@ -49,14 +46,14 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     notify::ready();
     let link = match inherited.packet(LINK) {
         Some(link) => link,
-        None => match link::connect(&directories.run, &mut signals)? {
+        None => match link::connect(&directories.run, &mut signals, &renewal)? {
             Some(link) => link,
             None => return Ok(()),
         },
     };
     drop(inherited);
     log::info!("starting listeners for the supervisor of '{}'", directories.run.display());
-    Launcher::new(directories, program, signals, link).map_err(Failure::system)?.serve().map_err(Failure::system)
+    Launcher::new(directories, renewal, signals, link).map_err(Failure::system)?.serve().map_err(Failure::system)
 }
 
 fn directories(args: &Args) -> Result<Directories, Failure> {
@@ -73,9 +70,7 @@ fn directories(args: &Args) -> Result<Directories, Failure> {
 
 struct Launcher {
     directories: Directories,
-    program: Program,
-    /// Stamp of the running program's file.
-    stamp: Option<FileStamp>,
+    renewal: Renewal,
     set: Set,
     signals: Signals,
     link: Packet,
@@ -84,11 +79,11 @@ struct Launcher {
 }
 
 impl Launcher {
-    fn new(directories: Directories, program: Program, signals: Signals, link: Packet) -> io::Result<Self> {
-        let (set, stamp) = (Set::new()?, FileStamp::of(program.path()));
+    fn new(directories: Directories, renewal: Renewal, signals: Signals, link: Packet) -> io::Result<Self> {
+        let set = Set::new()?;
         set.add(&signals, 0)?;
         set.add(&link, 1)?;
-        Ok(Self { directories, program, stamp, set, signals, link, unsent: VecDeque::new() })
+        Ok(Self { directories, renewal, set, signals, link, unsent: VecDeque::new() })
     }
 
     fn serve(&mut self) -> io::Result<()> {
@@ -102,7 +97,7 @@ impl Launcher {
             while let Some(signal) = self.signals.try_next() {
                 match signal {
                     SIGTERM | SIGINT => return Ok(()),
-                    SIGHUP => self.replace(),
+                    SIGHUP => self.renewal.replace(Some(&self.link)),
                     _ => {}
                 }
             }
@@ -167,22 +162,6 @@ impl Launcher {
         let name = name.parse().map_err(|error| io::Error::other(format!("{error}")))?;
         let given = Given::from_fds(fds).ok_or_else(|| io::Error::other("the order has not all descriptors"))?;
         Start { name: &name, entered, given }.spawn(&self.directories).map(|child| child.id())
-    }
-
-    /// Replaces this program if its file was replaced. The listeners stay children of this process.
-    fn replace(&self) {
-        if FileStamp::of(self.program.path()) == self.stamp {
-            return;
-        }
-        let path = self.program.path().display();
-        log::info!("replacing this process by '{path}'");
-        let replaced = Legacy::new(b"").and_then(|mut legacy| {
-            legacy.leave(LINK, &self.link)?;
-            Err::<(), _>(self.program.replace(&legacy.environment()))
-        });
-        if let Err(error) = replaced {
-            log::error!("unable to execute '{path}': {error}; the launcher keeps the running program");
-        }
     }
 }
 

@@ -184,8 +184,9 @@ impl Server {
         if peer.uid != 0 && name.as_deref() != Some(LISTENER_USER) {
             return Err(refused(&format!("only '{LISTENER_USER}' and root may start listeners")));
         }
+        // A launcher that the supervisor doesn't need tries again and again, and logs the reason itself.
         if let Response::Refused { why } = self.ask_main_thread(Request::Launch, peer, stream) {
-            return Err(refused(&why));
+            return Ok(Response::Refused { why: refused(&why) });
         }
         let unable = |error: io::Error| {
             format!("unable to set up the connection between the supervisor and palabre-launcher: {error}")
