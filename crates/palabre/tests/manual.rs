@@ -106,6 +106,7 @@ fn page_of_a_daemon_has_every_flag() {
         "palabre-recorder",
         "palabre-bridge",
         "palabre-signer",
+        "palabre-launcher",
         "palabre-supervisor",
         "palabre-exporter",
     ] {

@@ -12,7 +12,7 @@ struct Line {
 
 /// Warnings and errors that palabre(7) doesn't document: the source file, the text with `*` for each inserted value, and the reason.
 const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
-    ("host/src/exit.rs", "*", "the last line of a program; the exit status is the interface"),
+    ("host/src/logging.rs", "*", "the last line of a program; the exit status is the interface"),
     ("mixer/src/context.rs", "*", "passes on a message that is checked where it is made"),
     ("mixer/src/daemon.rs", "*", "'unable to execute', which is documented"),
     ("supervisor/src/run.rs", "*", "'unable to execute', made in upgrade.rs"),
@@ -29,6 +29,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "no supported kernel refuses it",
     ),
     ("supervisor/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
+    ("launcher/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
     ("host/src/process.rs", "unable to set no_new_privs for this process: *", "as above"),
     (
         "host/src/priority.rs",
@@ -47,6 +48,22 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "'palabre check' reports the limit of open files",
     ),
     ("signer/src/server.rs", "unable to sign for the listener of '*': *", "as above"),
+    (
+        "launcher/src/run.rs",
+        "unable to understand an order of the supervisor: *; use programs of one release",
+        "programs of different releases; the listener doesn't start, and the supervisor reports it",
+    ),
+    ("launcher/src/run.rs", "unable to send a signal to listener process *: *", "the listener has ended"),
+    (
+        "supervisor/src/launcher.rs",
+        "unable to understand a report of palabre-launcher: *; use programs of one release",
+        "programs of different releases",
+    ),
+    (
+        "supervisor/src/launcher.rs",
+        "unable to receive reports of palabre-launcher, so it is not used: *",
+        "no thread could be started",
+    ),
     (
         "supervisor/src/signer/link.rs",
         "unable to understand a report of palabre-signer: *; use programs of one release",
@@ -131,9 +148,19 @@ fn sources(directory: &Path, files: &mut Vec<PathBuf>) {
 /// Returns the sources of the daemons and libraries, without comments and tests.
 fn code() -> Vec<(String, String)> {
     let mut files = Vec::new();
-    for program in
-        ["mixer", "listener", "recorder", "bridge", "signer", "supervisor", "exporter", "room", "host", "config"]
-    {
+    for program in [
+        "mixer",
+        "listener",
+        "recorder",
+        "bridge",
+        "signer",
+        "launcher",
+        "supervisor",
+        "exporter",
+        "room",
+        "host",
+        "config",
+    ] {
         sources(&root().join("crates").join(program).join("src"), &mut files);
     }
     let crates = root().join("crates");
