@@ -77,10 +77,11 @@ impl Packet {
         Ok((length > 0).then_some((length, fd)))
     }
 
-    /// Receives a message as [`Self::recv`] does. Also returns its descriptors, at most [`MAX_FDS`].
+    /// Receives a message as [`Self::recv`] does. Also returns its descriptors, at most [`MAX_FDS`]. Descriptors are missing if the limit of open files
+    /// is reached.
     pub fn recv_with_all(&self, buffer: &mut [u8]) -> io::Result<Option<(usize, Vec<OwnedFd>)>> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
-        let (length, fds) = receive(&self.0, buffer, &mut space)?;
+        let (length, fds, _) = receive(&self.0, buffer, &mut space)?;
         Ok((length > 0).then_some((length, fds)))
     }
 }
@@ -118,8 +119,12 @@ pub fn send_with(socket: &impl AsFd, bytes: &[u8], fd: &impl AsFd) -> io::Result
 /// The kernel closes further descriptors that come with the bytes, so the other end can't fill the descriptor table.
 pub fn recv_with(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Option<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let (length, fds) = receive(socket, buffer, &mut space)?;
-    Ok((length, fds.into_iter().next()))
+    let (length, fds, is_cut) = receive(socket, buffer, &mut space)?;
+    let fd = fds.into_iter().next();
+    if fd.is_none() && is_cut {
+        return Err(io::Error::other("the limit of open files is reached"));
+    }
+    Ok((length, fd))
 }
 
 /// Asks the server of the stream socket at `path`: sends `request` and receives the answer, of at most `max_bytes`, and the descriptor that its first
@@ -137,7 +142,12 @@ pub fn ask(path: &Path, request: &[u8], max_bytes: usize, timeout: Duration) -> 
     Ok((answer, fd))
 }
 
-fn receive(socket: &impl AsFd, buffer: &mut [u8], space: &mut [MaybeUninit<u8>]) -> io::Result<(usize, Vec<OwnedFd>)> {
+/// Receives a message. Returns its length, its descriptors, and whether descriptors are missing.
+fn receive(
+    socket: &impl AsFd,
+    buffer: &mut [u8],
+    space: &mut [MaybeUninit<u8>],
+) -> io::Result<(usize, Vec<OwnedFd>, bool)> {
     let mut control = RecvAncillaryBuffer::new(space);
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut control, flags)?;
@@ -146,10 +156,7 @@ fn receive(socket: &impl AsFd, buffer: &mut [u8], space: &mut [MaybeUninit<u8>])
         _ => None,
     });
     let fds: Vec<OwnedFd> = fds.flatten().collect();
-    if fds.is_empty() && received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err(io::Error::other("the limit of open files is reached"));
-    }
-    Ok((received.bytes, fds))
+    Ok((received.bytes, fds, received.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 #[cfg(test)]

@@ -91,8 +91,7 @@ fn is_descendant(mut pid: u32, ancestor: u32) -> io::Result<bool> {
         if pid <= 1 || pid == ancestor {
             return Ok(false);
         }
-        let parent = usage::stat(pid).and_then(|stat| stat.split(' ').nth(1)?.parse().ok());
-        pid = parent.ok_or_else(|| io::Error::from_raw_os_error(Errno::ESRCH as i32))?;
+        pid = usage::parent(pid).ok_or_else(|| io::Error::from_raw_os_error(Errno::ESRCH as i32))?;
         if pid == ancestor {
             return Ok(true);
         }

@@ -41,6 +41,12 @@ pub fn stat(pid: u32) -> Option<String> {
     Some(stat.rsplit_once(") ")?.1.trim_end().to_owned())
 }
 
+/// Returns the process id of the parent of the process `pid`.
+#[must_use]
+pub fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?.split(' ').nth(1)?.parse().ok()
+}
+
 /// Returns whether the process is stopped, for example by SIGSTOP or a debugger.
 #[must_use]
 pub fn is_stopped(pid: u32) -> bool {

@@ -14,7 +14,7 @@ Examples:
 
 Signals: SIGHUP replaces the program if its file is newer, and keeps all listeners; SIGTERM and SIGINT end the launcher
 and all listeners.
-Exit status: 0 ended by a signal, 2 usage, 111 system error, for example because the supervisor has ended.";
+Exit status: 0 ended by a signal or because the supervisor has ended, 2 usage, 111 system error.";
 
 /// Starts the listeners for the supervisor, with its own user
 ///

@@ -130,9 +130,6 @@ impl Launcher {
                     ),
                 },
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == ErrorKind::Other => {
-                    log::error!("unable to start a listener: {error}; raise LimitNOFILE= of palabre-launcher.service");
-                }
                 Ok(None) | Err(_) => return false,
             }
         }
@@ -160,7 +157,7 @@ impl Launcher {
 
     fn start(&self, name: &str, entered: Option<palabre_config::Entrance>, fds: Vec<OwnedFd>) -> io::Result<u32> {
         let name = name.parse().map_err(|error| io::Error::other(format!("{error}")))?;
-        let given = Given::from_fds(fds).ok_or_else(|| io::Error::other("the order has not all descriptors"))?;
+        let given = Given::from_fds(fds).ok_or_else(|| io::Error::other("descriptors are missing, because the limit of open files of palabre-launcher is reached; raise LimitNOFILE="))?;
         Start { name: &name, entered, given }.spawn(&self.directories).map(|child| child.id())
     }
 }

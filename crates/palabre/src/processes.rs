@@ -179,7 +179,8 @@ mod tests {
     #[test]
     fn process_serves_if_its_user_is_root_the_owner_of_the_directory_or_the_programs_own() {
         assert_eq!(own_user("palabre-mixer"), Some(MIXER_USER));
-        assert_eq!(own_user("palabre-listener"), None);
+        assert_eq!(own_user("palabre-listener"), Some(LISTENER_USER));
+        assert_eq!(own_user("palabre-supervisor"), None);
         let run = tempfile::tempdir().unwrap();
         let own = std::process::id();
         assert!(may_serve("palabre-mixer", own, run.path()));

@@ -329,7 +329,7 @@ fn signer_line(signer: &SignerStatus) -> String {
     let SignerStatus { pid, signatures, refused, .. } = signer;
     let user = match &signer.user {
         Some(user) => format!("user '{user}'"),
-        None => "the user of the listeners".to_owned(),
+        None => "the user of the supervisor".to_owned(),
     };
     format!("signer: process {pid} of {user}, handshakes signed: {signatures}, requests refused: {refused}")
 }

@@ -46,7 +46,7 @@ pub(crate) struct Cli {
     #[arg(long)]
     pub(crate) await_signer: bool,
 
-    /// Start listeners only through a launcher of user 'palabre-listener', and wait up to 3 s for it at the start
+    /// Start listeners only through a launcher of root or of user 'palabre-listener', and wait up to 3 s for it at the start
     #[arg(long)]
     pub(crate) await_launcher: bool,
 

@@ -16,10 +16,9 @@ use palabre_host::inherit::Inherited;
 use palabre_host::packet::Packet;
 use palabre_host::{usage, wait};
 use palabre_launcher::{MAX_MESSAGE_BYTES, Order, Report, Signal, Start, encode, parse};
-use serde::{Deserialize, Serialize};
 
 use crate::event::{self, Event};
-use crate::saved;
+use crate::saved::{self, SavedLauncher};
 
 /// Timeout for the answer to an order to start a listener.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
@@ -61,12 +60,6 @@ pub(crate) struct News {
     pub(crate) is_lost: bool,
 }
 
-/// The launcher in the supervisor's saved state. The connection is the inherited socket [`saved::LAUNCHER`].
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct SavedLauncher {
-    pid: u32,
-}
-
 impl Launcher {
     /// Returns a launcher that has not connected. Each report causes an event.
     pub(crate) fn new(events: SyncSender<Event>) -> Self {
@@ -76,21 +69,29 @@ impl Launcher {
     /// Takes over the connection of the supervisor's previous program.
     pub(crate) fn restore(&self, saved: Option<SavedLauncher>, inherited: &mut Inherited) -> io::Result<()> {
         let connection = saved.zip(inherited.packet(saved::LAUNCHER));
-        connection.map_or(Ok(()), |(saved, socket)| self.follow(socket, saved.pid))
+        let Some((saved, socket)) = connection else { return Ok(()) };
+        self.state().last_order = saved.last_order;
+        self.follow(socket, saved.pid)
     }
 
     /// Returns the state for the supervisor's next program, and the connection.
     pub(crate) fn save(&self) -> io::Result<Option<(SavedLauncher, Packet)>> {
         let state = self.state();
         let Some(link) = &state.link else { return Ok(None) };
-        Ok(Some((SavedLauncher { pid: link.pid }, link.socket.try_clone()?)))
+        Ok(Some((SavedLauncher { pid: link.pid, last_order: state.last_order }, link.socket.try_clone()?)))
     }
 
-    /// Returns why a process can't become the launcher: another one is connected.
-    pub(crate) fn refusal(&self) -> Option<String> {
+    /// Returns why the process `pid` can't become the launcher: another one is connected, or the process is a listener. The kernel closes the connection
+    /// of a launcher that ends before it kills the listeners, which are its children until then.
+    pub(crate) fn refusal(&self, pid: u32) -> Option<String> {
         let state = self.state();
-        let pid = state.link.as_ref()?.pid;
-        Some(format!("palabre-launcher already runs as process {pid}; end one of the two launchers"))
+        match (&state.link, state.lost) {
+            (Some(link), _) => {
+                Some(format!("palabre-launcher already runs as process {}; end one of the two launchers", link.pid))
+            }
+            (None, Some(lost)) if usage::parent(pid) == Some(lost) => Some("it is a listener".to_owned()),
+            (None, _) => None,
+        }
     }
 
     /// Uses a launcher that has connected. If another launcher was faster, closes the connection.
@@ -111,7 +112,8 @@ impl Launcher {
     /// Starts a listener and returns its process id. Fails with `NotConnected` if no launcher answers: then try again later.
     pub(crate) fn start(&self, start: &Start<'_>) -> io::Result<u32> {
         let mut state = self.state();
-        let number = state.last_order + 1;
+        state.last_order += 1;
+        let number = state.last_order;
         let unavailable = |why: String| io::Error::new(ErrorKind::NotConnected, why);
         let lost = state.lost;
         let Some(link) = &mut state.link else { return Err(unavailable(missing(lost))) };
@@ -123,7 +125,7 @@ impl Launcher {
         let sent = link.socket.send_with_all(&encode(&order), &start.given.fds());
         sent.map_err(|error| unavailable(format!("unable to send an order to palabre-launcher: {error}")))?;
         let until = Instant::now() + ANSWER_TIMEOUT;
-        let answer = loop {
+        loop {
             match link.answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
                 Ok(Report::Started { number: of, pid }) if of == number => break Ok(pid),
                 Ok(Report::NotStarted { number: of, errno, why }) if of == number => {
@@ -135,9 +137,7 @@ impl Launcher {
                     break Err(unavailable(link.silence()));
                 }
             }
-        };
-        state.last_order = number;
-        answer
+        }
     }
 
     /// Sends a signal to a listener.

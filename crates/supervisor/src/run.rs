@@ -351,7 +351,7 @@ impl Supervisor {
             Request::Sign => {
                 return client.answer(self.signer.refusal().map_or(Response::Ok, |why| Response::Refused { why }));
             }
-            Request::Launch => return client.answer(launcher_answer(self.roster.config().launcher.as_ref())),
+            Request::Launch => return client.answer(launcher_answer(self.roster.config().launcher.as_ref(), pid)),
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
             Request::DisplayName { name, display } => {
                 return client.answer(self.roster.choose_name(pid, &name, display.as_deref(), &client.by));
@@ -458,8 +458,8 @@ fn await_launcher(launcher: &Launcher, events: &Receiver<Event>, until: Instant)
     while !launcher.is_connected() {
         match next(events, Some(until)) {
             Some(Event::LauncherConnected { socket, pid }) => launcher.connected(socket, pid),
-            Some(Event::Asked { request: Request::Launch, client, .. }) => {
-                client.answer(launcher_answer(Some(launcher)));
+            Some(Event::Asked { request: Request::Launch, pid, client }) => {
+                client.answer(launcher_answer(Some(launcher), pid));
             }
             Some(event) => others.push(event),
             None => {
@@ -474,10 +474,10 @@ fn await_launcher(launcher: &Launcher, events: &Receiver<Event>, until: Instant)
     others
 }
 
-/// Returns the answer to a process that asks to become the launcher.
-fn launcher_answer(launcher: Option<&Launcher>) -> Response {
+/// Returns the answer to the process `pid`, which asks to become the launcher.
+fn launcher_answer(launcher: Option<&Launcher>, pid: u32) -> Response {
     let refusal = match launcher {
-        Some(launcher) => launcher.refusal(),
+        Some(launcher) => launcher.refusal(pid),
         None => Some(
             "the supervisor starts the listeners itself; to change this, start it with --await-launcher".to_owned(),
         ),

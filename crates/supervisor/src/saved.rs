@@ -9,8 +9,6 @@ use palabre_config::signing::SignerReport;
 use palabre_host::stamp::FileStamp;
 use serde::{Deserialize, Serialize};
 
-use crate::launcher::SavedLauncher;
-
 /// Version of the saved state.
 pub(crate) const VERSION: u32 = 1;
 
@@ -74,6 +72,14 @@ pub(crate) struct SavedSigner {
     /// Number of orders that the supervisor has sent to the signer.
     pub(crate) orders: u64,
     pub(crate) report: Option<SignerReport>,
+}
+
+/// The launcher. The connection to it is the inherited socket [`LAUNCHER`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct SavedLauncher {
+    pub(crate) pid: u32,
+    /// Number of the last order to start a listener.
+    pub(crate) last_order: u64,
 }
 
 /// The service of one participant.

@@ -201,3 +201,27 @@ fn launcher_replaces_its_program_and_keeps_the_listeners() {
     signal(first, "KILL");
     assert_eq!(parent(next(&fixture, first)), launcher.pid());
 }
+
+#[test]
+fn launcher_without_free_descriptors_refuses_a_start_and_takes_the_next_order() {
+    if !may_launch() {
+        return;
+    }
+    let (fixture, launcher) = open();
+    let first = pid(&fixture);
+    let open_files = fs::read_dir(format!("/proc/{}/fd", launcher.pid())).unwrap().count();
+    let limit = |files: usize| {
+        let prlimit = Command::new("prlimit")
+            .args(["--pid", &launcher.pid().to_string(), &format!("--nofile={files}:")])
+            .status();
+        assert!(prlimit.unwrap().success());
+    };
+    limit(open_files + 1);
+    for _ in 0..2 {
+        let Response::Refused { why } = fixture.restart("alice") else { panic!("restarted") };
+        assert!(why.contains("descriptors are missing, because the limit of open files of palabre-launcher"), "{why}");
+    }
+    limit(1024);
+    assert_eq!(fixture.restart("alice"), Response::Ok);
+    assert_eq!(parent(next(&fixture, first)), launcher.pid());
+}

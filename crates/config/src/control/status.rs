@@ -48,7 +48,7 @@ pub struct Status {
 pub struct SignerStatus {
     /// Process ID.
     pub pid: u32,
-    /// User of the signer; `None` if the supervisor has started the signer, which then has the user of the listeners.
+    /// User of the signer; `None` if the supervisor has started the signer, which then has the user of the supervisor.
     pub user: Option<String>,
     /// Number of signatures since the signer was started.
     pub signatures: u64,
