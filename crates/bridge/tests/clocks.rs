@@ -29,7 +29,7 @@ const DELAY_MAX: f64 = 768.0;
 const PERIOD: usize = 96;
 /// Amplitude of the tone.
 const PEAK: f64 = 4_000.0;
-/// Maximum relative error of a frame's amplitude.
+/// Maximum error of the tone's amplitude in a frame of 20 ms, as a fraction of [`PEAK`].
 const GAP: f64 = 0.03;
 /// Maximum deviation of a frame's place in samples. A change of speed by 0.2 %, the largest one that the mixer makes, moves it by one sample.
 const STEP: f64 = 1.5;

@@ -15,7 +15,7 @@ pub(crate) type Value = u8;
 pub(crate) enum Urgency {
     /// Nothing has changed.
     None,
-    /// Only levels of talking people have changed. These changes can wait for the next record.
+    /// Only levels of talking people have changed. These changes can wait until the stream sends its next record.
     CanWait,
     /// A person has started or stopped talking, or was muted or unmuted, or the person's state has changed.
     Urgent,

@@ -128,7 +128,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
         make_room(&config, &participant, &room).map_err(Failure::system)?;
     }
     if let Err(error) = room.create_shared() {
-        log::warn!("{error}; in its sandbox, this listener shows no participants and keeps no text messages");
+        log::warn!("{error}; without this directory, this listener shows no participants and keeps no text messages");
     }
     let format = room.format().map_err(Failure::config)?;
     let levelling = [room.levelling(), directory.levelling()].map(|read| {

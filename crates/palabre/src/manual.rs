@@ -70,15 +70,37 @@ fn subcommand(command: &Command) -> io::Result<String> {
         argument.hide(hidden)
     });
     let man = Man::new(own.after_help(""));
+    let mut synopsis = Vec::new();
+    man.render_synopsis_section(&mut synopsis)?;
     let mut text = format!(".SS palabre {}\n", command.get_name()).into_bytes();
-    for render in [Man::render_synopsis_section, Man::render_description_section, Man::render_options_section] {
-        render(&man, &mut text)?;
-    }
+    text.extend(with_values(&String::from_utf8_lossy(&synopsis), command).bytes());
+    man.render_description_section(&mut text)?;
+    man.render_options_section(&mut text)?;
     let mut text = without_headings(&String::from_utf8_lossy(&text));
     if let Some(examples) = command.get_after_help() {
         text.push_str(&format!(".PP\n.nf\n{}\n.fi\n", escaped(&examples.to_string())));
     }
     Ok(text)
+}
+
+/// Adds to a synopsis what clap_mangen omits: the values of options, and `...` after an argument that may have several values.
+fn with_values(synopsis: &str, command: &Command) -> String {
+    let mut text = synopsis.to_owned();
+    for argument in command.get_arguments().filter(|argument| argument.get_action().takes_values()) {
+        let values: Vec<&str> =
+            argument.get_value_names().into_iter().flatten().map(clap::builder::Str::as_str).collect();
+        let values = values.join(" ");
+        if let Some(long) = argument.get_long() {
+            let flag = format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
+            text = text.replace(&format!("{flag}]"), &format!("{flag} \\fI{values}\\fR]"));
+        } else if argument.get_num_args().is_some_and(|range| range.max_values() > 1) {
+            for (open, close) in [('<', '>'), ('[', ']')] {
+                let one = format!("{open}\\fI{values}\\fR{close}");
+                text = text.replace(&one, &format!("{one}..."));
+            }
+        }
+    }
+    text
 }
 
 /// Replaces section headings by paragraph breaks, since the text becomes part of a subsection.
@@ -110,6 +132,13 @@ mod tests {
         assert!(std::fs::read_to_string(&path).unwrap().contains(".TH"));
         assert_eq!(std::fs::read_to_string(&previous).unwrap(), "previous");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn synopsis_shows_the_values_of_options_and_arguments_with_several_values() {
+        let page = render().unwrap();
+        assert!(page.contains("\\fBpalabre man\\fR [\\fB\\-\\-out\\fR \\fIDIR\\fR]\n"));
+        assert!(page.contains("\\fBpalabre move\\fR <\\fINAME\\fR>... <\\fIROOM\\fR>\n"));
     }
 
     #[test]

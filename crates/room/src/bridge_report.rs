@@ -13,7 +13,7 @@ use crate::{Name, RoomError, small_file};
 
 /// Name of the file. A name that begins with a dot is not a room.
 const FILE: &str = ".bridge";
-/// Age from which on the file counts as missing. The bridge writes it each second.
+/// Age from which on the file `.bridge` counts as missing. The bridge writes the file each second.
 const MAX_AGE: Duration = Duration::from_secs(10);
 /// Maximum size of the file in bytes.
 const MAX_BYTES: u64 = 1 << 20;

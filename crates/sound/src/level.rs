@@ -52,7 +52,7 @@ pub struct Leveller {
     detector: Detector,
     loudness: Loudness,
     gain_db: f32,
-    /// Frames until the gate is closed; `RELEASE_FRAMES` while it is open.
+    /// Number of frames until the gate is closed: `RELEASE_FRAMES` while the talker speaks, and 0 when it is closed.
     openness: u32,
     /// Factor by which the last sample was multiplied.
     factor: f32,

@@ -7,6 +7,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, sync_channel};
 use std::thread;
+use std::time::Instant;
 
 use crate::audit::Author;
 use crate::measured::Measured;
@@ -92,6 +93,14 @@ impl Client {
 /// Creates the channel from which the main thread receives events.
 pub(crate) fn channel() -> (SyncSender<Event>, Receiver<Event>) {
     sync_channel(QUEUE)
+}
+
+/// Waits for the next event, at most until the deadline.
+pub(crate) fn next(events: &Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
+    let Some(deadline) = deadline else {
+        return events.recv().ok();
+    };
+    events.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }
 
 /// Starts the thread that sends an event for each signal.

@@ -8,10 +8,11 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, SyncSender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use palabre_config::control::{Request, Response};
 use palabre_host::inherit::Inherited;
 use palabre_host::packet::Packet;
 use palabre_host::{usage, wait};
@@ -20,6 +21,8 @@ use palabre_launcher::{MAX_MESSAGE_BYTES, Order, Report, Signal, Start, encode, 
 use crate::event::{self, Event};
 use crate::saved::{self, SavedLauncher};
 
+/// Timeout for a launcher to connect when the supervisor starts. Later launchers may connect at any time.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// Timeout for the answer to an order to start a listener.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 /// Status of a listener whose end was not reported, because its launcher has ended: the kernel has killed the listener.
@@ -83,7 +86,7 @@ impl Launcher {
 
     /// Returns why the process `pid` can't become the launcher: another one is connected, or the process is a listener. The kernel closes the connection
     /// of a launcher that ends before it kills the listeners, which are its children until then.
-    pub(crate) fn refusal(&self, pid: u32) -> Option<String> {
+    fn refusal(&self, pid: u32) -> Option<String> {
         let state = self.state();
         match (&state.link, state.lost) {
             (Some(link), _) => {
@@ -92,6 +95,39 @@ impl Launcher {
             (None, Some(lost)) if usage::parent(pid) == Some(lost) => Some("it is a listener".to_owned()),
             (None, _) => None,
         }
+    }
+
+    /// Returns the answer to the process `pid`, which asks to become the launcher.
+    pub(crate) fn answer(launcher: Option<&Self>, pid: u32) -> Response {
+        let refusal = match launcher {
+            Some(launcher) => launcher.refusal(pid),
+            None => Some(
+                "the supervisor starts the listeners itself; to change this, start it with --await-launcher".into(),
+            ),
+        };
+        refusal.map_or(Response::Ok, |why| Response::Refused { why })
+    }
+
+    /// Waits until a launcher has connected, at most for [`CONNECT_TIMEOUT`]. Returns other events that arrived meanwhile.
+    pub(crate) fn wait(&self, events: &Receiver<Event>, now: Instant) -> Vec<Event> {
+        let mut others = Vec::new();
+        while !self.is_connected() {
+            match event::next(events, Some(now + CONNECT_TIMEOUT)) {
+                Some(Event::LauncherConnected { socket, pid }) => self.connected(socket, pid),
+                Some(Event::Asked { request: Request::Launch, pid, client }) => {
+                    client.answer(Self::answer(Some(self), pid));
+                }
+                Some(event) => others.push(event),
+                None => {
+                    log::error!(
+                        "palabre-launcher has not connected within {} s, so no listener can start; run 'systemctl start palabre-launcher'",
+                        CONNECT_TIMEOUT.as_secs()
+                    );
+                    break;
+                }
+            }
+        }
+        others
     }
 
     /// Uses a launcher that has connected. If another launcher was faster, closes the connection.
@@ -114,7 +150,6 @@ impl Launcher {
         let mut state = self.state();
         state.last_order += 1;
         let number = state.last_order;
-        let unavailable = |why: String| io::Error::new(ErrorKind::NotConnected, why);
         let lost = state.lost;
         let Some(link) = &mut state.link else { return Err(unavailable(missing(lost))) };
         link.drop_late_answers();
@@ -124,20 +159,7 @@ impl Launcher {
         let order = Order::Start { number, name: start.name.to_string(), entered: start.entered };
         let sent = link.socket.send_with_all(&encode(&order), &start.given.fds());
         sent.map_err(|error| unavailable(format!("unable to send an order to palabre-launcher: {error}")))?;
-        let until = Instant::now() + ANSWER_TIMEOUT;
-        loop {
-            match link.answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
-                Ok(Report::Started { number: of, pid }) if of == number => break Ok(pid),
-                Ok(Report::NotStarted { number: of, errno, why }) if of == number => {
-                    break Err(errno.map_or_else(|| io::Error::other(why), io::Error::from_raw_os_error));
-                }
-                Ok(late) => link.drop_answer(&late),
-                Err(_) => {
-                    link.is_late = true;
-                    break Err(unavailable(link.silence()));
-                }
-            }
-        }
+        link.answer(number)
     }
 
     /// Sends a signal to a listener.
@@ -157,7 +179,7 @@ impl Launcher {
         let is_lost = loop {
             match link.ended.try_recv() {
                 Ok(end) => ended.push(end),
-                Err(error) => break error == std::sync::mpsc::TryRecvError::Disconnected,
+                Err(error) => break error == TryRecvError::Disconnected,
             }
         };
         if is_lost {
@@ -182,8 +204,9 @@ impl Launcher {
     fn follow(&self, socket: Packet, pid: u32) -> io::Result<()> {
         let mut state = self.state();
         let ((answer, answers), (end, ended)) = (channel(), channel());
-        let (received, events) = (socket.try_clone()?, state.events.clone());
-        event::named("launcher", move || receive(&received, &answer, end, &events))?;
+        let reports =
+            Reports { socket: socket.try_clone()?, answers: answer, ended: end, events: state.events.clone() };
+        event::named("launcher", move || reports.receive())?;
         state.link = Some(Link { socket, pid, answers, ended, is_late: false });
         Ok(())
     }
@@ -194,6 +217,25 @@ impl Launcher {
 }
 
 impl Link {
+    /// Waits for the answer to the order with this number. Returns the process id of the listener.
+    fn answer(&mut self, number: u64) -> io::Result<u32> {
+        let until = Instant::now() + ANSWER_TIMEOUT;
+        loop {
+            match self.answers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(Report::Started { number: of, pid }) if of == number => return Ok(pid),
+                Ok(Report::NotStarted { number: of, errno, why }) if of == number => {
+                    return Err(errno.map_or_else(|| io::Error::other(why), io::Error::from_raw_os_error));
+                }
+                Ok(late) => self.drop_answer(&late),
+                Err(RecvTimeoutError::Disconnected) => return Err(unavailable(missing(Some(self.pid)))),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.is_late = true;
+                    return Err(unavailable(self.silence()));
+                }
+            }
+        }
+    }
+
     /// Handles answers that came after their timeout.
     fn drop_late_answers(&mut self) {
         while let Ok(answer) = self.answers.try_recv() {
@@ -229,40 +271,62 @@ fn missing(lost: Option<u32>) -> String {
     format!("palabre-launcher {since}, so no listener can start; run 'systemctl start palabre-launcher'")
 }
 
-/// Receives reports until the connection is closed. A report that can't be parsed is ignored, so that programs of two releases work together.
-fn receive(socket: &Packet, answers: &Sender<Report>, ended: Sender<(u32, ExitStatus)>, events: &SyncSender<Event>) {
-    let (mut buffer, mut is_warned) = ([0; MAX_MESSAGE_BYTES], false);
-    while let Ok(_) | Err(ErrorKind::WouldBlock) =
-        receive_one(socket, &mut buffer, answers, &ended, events, &mut is_warned)
-    {}
-    drop(ended);
-    let _ = events.send(Event::LauncherReport);
+fn unavailable(why: String) -> io::Error {
+    io::Error::new(ErrorKind::NotConnected, why)
 }
 
-fn receive_one(
-    socket: &Packet,
-    buffer: &mut [u8],
-    answers: &Sender<Report>,
-    ended: &Sender<(u32, ExitStatus)>,
-    events: &SyncSender<Event>,
-    is_warned: &mut bool,
-) -> Result<(), ErrorKind> {
-    wait::readable(&[socket.as_fd()], None).map_err(|error| error.kind())?;
-    let length = socket.recv(buffer).map_err(|error| error.kind())?.ok_or(ErrorKind::UnexpectedEof)?;
-    let closed = ErrorKind::BrokenPipe;
-    match parse(buffer.get(..length).unwrap_or_default()) {
-        Ok(Report::Ended { pid, status }) => {
-            ended.send((pid, ExitStatus::from_raw(status))).map_err(|_| closed)?;
-            // If the channel is full, the main thread looks for reports after the events in it.
-            let _ = events.try_send(Event::LauncherReport);
+/// The thread that receives reports.
+struct Reports {
+    socket: Packet,
+    answers: Sender<Report>,
+    ended: Sender<(u32, ExitStatus)>,
+    events: SyncSender<Event>,
+}
+
+impl Reports {
+    /// Receives reports until the connection is closed. A report that can't be parsed is ignored, so that programs of two releases work together.
+    fn receive(self) {
+        let (mut buffer, mut is_warned) = ([0; MAX_MESSAGE_BYTES], false);
+        while let Some(message) = self.next(&mut buffer) {
+            match parse(message) {
+                Ok(report) => {
+                    if self.pass_on(report).is_none() {
+                        return;
+                    }
+                }
+                Err(error) if !std::mem::replace(&mut is_warned, true) => {
+                    log::warn!(
+                        "unable to understand a report of palabre-launcher: {error}; use programs of one release"
+                    );
+                }
+                Err(_) => {}
+            }
         }
-        Ok(answer) => answers.send(answer).map_err(|_| closed)?,
-        Err(error) if !std::mem::replace(is_warned, true) => {
-            log::warn!("unable to understand a report of palabre-launcher: {error}; use programs of one release");
-        }
-        Err(_) => {}
+        // The main thread notices the end by the closed channel.
+        drop(self.ended);
+        let _ = self.events.send(Event::LauncherReport);
     }
-    Ok(())
+
+    /// Waits for the next message; `None` if the connection is closed.
+    fn next<'a>(&self, buffer: &'a mut [u8]) -> Option<&'a [u8]> {
+        loop {
+            wait::readable(&[self.socket.as_fd()], None).ok()?;
+            match self.socket.recv(buffer) {
+                Ok(length) => return buffer.get(..length?),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    /// Passes a report to the main thread; `None` if the main thread uses another connection.
+    fn pass_on(&self, report: Report) -> Option<()> {
+        let Report::Ended { pid, status } = report else { return self.answers.send(report).ok() };
+        self.ended.send((pid, ExitStatus::from_raw(status))).ok()?;
+        // If the channel of events is full, the main thread looks for reports after these events.
+        let _ = self.events.try_send(Event::LauncherReport);
+        Some(())
+    }
 }
 
 /// A listener that the launcher has started.

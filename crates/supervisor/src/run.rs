@@ -40,9 +40,6 @@ const MAX_EVENTS: usize = 63;
 /// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Timeout for the launcher to connect when the supervisor starts. Later launchers may connect at any time.
-const LAUNCHER_TIMEOUT: Duration = Duration::from_secs(3);
-
 /// Runs the supervisor until SIGTERM or SIGINT arrives.
 pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     if let Some(version) = cli.probe {
@@ -179,7 +176,7 @@ impl Supervisor {
             }
             None => {
                 if let Some(launcher) = &config.launcher {
-                    early = await_launcher(launcher, &events, now + LAUNCHER_TIMEOUT);
+                    early = launcher.wait(&events, now);
                 }
                 let recordings = Recordings::new(&config);
                 (Roster::open(config, inherited, now), recordings)
@@ -204,7 +201,7 @@ impl Supervisor {
         // Start the signer before the first event: listeners wait for it.
         self.tick(Instant::now());
         loop {
-            let first = next(&self.events, self.deadline());
+            let first = event::next(&self.events, self.deadline());
             let now = Instant::now();
             // The listeners of a large room may report at the same time. `tick` examines each listener, so it is called once for many events.
             let more = std::iter::from_fn(|| self.events.try_recv().ok()).take(MAX_EVENTS);
@@ -351,7 +348,7 @@ impl Supervisor {
             Request::Sign => {
                 return client.answer(self.signer.refusal().map_or(Response::Ok, |why| Response::Refused { why }));
             }
-            Request::Launch => return client.answer(launcher_answer(self.roster.config().launcher.as_ref(), pid)),
+            Request::Launch => return client.answer(Launcher::answer(self.roster.config().launcher.as_ref(), pid)),
             Request::Enter(entrance) => return client.answer(self.roster.enter(pid, entrance)),
             Request::DisplayName { name, display } => {
                 return client.answer(self.roster.choose_name(pid, &name, display.as_deref(), &client.by));
@@ -452,52 +449,12 @@ impl Supervisor {
     }
 }
 
-/// Waits for the launcher to connect. Returns other events that arrived meanwhile.
-fn await_launcher(launcher: &Launcher, events: &Receiver<Event>, until: Instant) -> Vec<Event> {
-    let mut others = Vec::new();
-    while !launcher.is_connected() {
-        match next(events, Some(until)) {
-            Some(Event::LauncherConnected { socket, pid }) => launcher.connected(socket, pid),
-            Some(Event::Asked { request: Request::Launch, pid, client }) => {
-                client.answer(launcher_answer(Some(launcher), pid));
-            }
-            Some(event) => others.push(event),
-            None => {
-                log::error!(
-                    "palabre-launcher has not connected within {} s, so no listener can start; run 'systemctl start palabre-launcher'",
-                    LAUNCHER_TIMEOUT.as_secs()
-                );
-                break;
-            }
-        }
-    }
-    others
-}
-
-/// Returns the answer to the process `pid`, which asks to become the launcher.
-fn launcher_answer(launcher: Option<&Launcher>, pid: u32) -> Response {
-    let refusal = match launcher {
-        Some(launcher) => launcher.refusal(pid),
-        None => Some(
-            "the supervisor starts the listeners itself; to change this, start it with --await-launcher".to_owned(),
-        ),
-    };
-    refusal.map_or(Response::Ok, |why| Response::Refused { why })
-}
-
 /// Passes a child's notification to the service or the recording of that child. Services are tried first: a listener may have the process
 /// id of a dead recorder.
 fn notified(roster: &mut Roster, recordings: &mut Recordings, pid: u32, message: &Message, now: Instant) {
     if !roster.notified(pid, message, now) && !recordings.notified(pid, message, now) {
         log::debug!("ignoring {message:?} of process {pid}, which is not a child of the supervisor");
     }
-}
-
-fn next(events: &Receiver<Event>, deadline: Option<Instant>) -> Option<Event> {
-    let Some(deadline) = deadline else {
-        return events.recv().ok();
-    };
-    events.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok()
 }
 
 fn remove_sockets(config: &Config) {

@@ -13,7 +13,7 @@ use crate::process::cpu_ms;
 
 /// Talkers of each machine.
 const TALKERS: usize = 3;
-/// Maximum number of lines about missing records.
+/// Maximum number of lines that are printed about records which didn't arrive.
 const SHOWN: usize = 10;
 const SETTINGS: &str = "[room]\nlevelling = false\n[stream]\nchunk-ms = 100\n";
 

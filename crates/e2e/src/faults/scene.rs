@@ -291,7 +291,7 @@ impl<'a> Scene<'a> {
         Ok(())
     }
 
-    /// Checks whether the pipe `mic` is full at least for a moment.
+    /// Waits until the pipe `mic` is full. Returns `None` if it isn't full within the timeout.
     pub(super) fn flooded(&mut self) -> Result<Option<String>> {
         let mic = self.mic.take().context("no pipe is flooded")?;
         let is_full = wait_for("a full pipe", FULL_TIMEOUT, || effects::is_full(&mic).then_some(())).is_ok();

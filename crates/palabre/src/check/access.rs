@@ -59,7 +59,9 @@ pub(super) fn check(
         }
         let user = signer.as_ref().filter(|_| is_key).unwrap_or(&user);
         let mixer = mixer.as_ref().filter(|_| need.path.starts_with(&rooms));
-        let listeners = listeners.as_ref().filter(|_| need.path.starts_with(&rooms));
+        // The listeners also read palabre.toml.
+        let is_of_listeners = need.path.starts_with(&rooms) || need.area == "configuration";
+        let listeners = listeners.as_ref().filter(|_| is_of_listeners);
         for user in [Some(user), mixer, listeners].into_iter().flatten() {
             // The other checks report a file that doesn't exist.
             if fs::metadata(&need.path).is_ok() && user.may(&need.path, need.bits) == Some(false) {

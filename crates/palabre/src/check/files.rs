@@ -105,7 +105,7 @@ pub(super) fn links(context: &Context<'_>) -> Vec<Finding> {
     context.participants.iter().filter_map(of).map(finding).collect()
 }
 
-/// Checks whether the log has the addresses of clients, if the links lead to a proxy.
+/// Warns if the links lead to a proxy, and the log would then have the proxy's address, or an address that the client chooses, instead of the client's.
 pub(super) fn proxy(context: &Context<'_>) -> Option<Finding> {
     let Server { links, proxy, .. } = &context.server;
     let (why, what) = match proxy.client_address {

@@ -39,10 +39,10 @@ pub(crate) struct Export {
     /// Login names of the participants
     #[arg(required_unless_present_any = ["all", "room"], conflicts_with_all = ["all", "room"], value_name = "NAME", add = participants())]
     names: Vec<Name>,
-    /// Export all participants
+    /// Write the settings of all participants
     #[arg(long, conflicts_with = "room")]
     pub(crate) all: bool,
-    /// Export all participants of a room
+    /// Write the settings of all participants of this room
     #[arg(long, value_name = "ROOM", add = rooms())]
     pub(crate) room: Option<Name>,
     /// Write the document into a file, which only its owner may read [default: standard output]

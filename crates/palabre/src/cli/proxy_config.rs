@@ -19,7 +19,7 @@ is /usr/share/doc/palabre/proxies.md.";
 /// `palabre proxy-config`.
 #[derive(Args, Debug)]
 pub(crate) struct ProxyConfig {
-    /// The program that reads the configuration
+    /// The proxy for which to print a configuration
     pub(crate) proxy: Proxy,
     /// IP address at which the proxy reaches the listeners [default: 'bind' in palabre.toml; 127.0.0.1 if that is all addresses]
     #[arg(long, value_name = "ADDRESS")]

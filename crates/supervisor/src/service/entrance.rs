@@ -45,7 +45,7 @@ impl Service {
                 entrance.write(&config.links, &self.participant.name).map_err(|error| self.fault(error.to_string()))?;
             }
         }
-        log::info!(PALABRE_INSTANCE:% = self.participant.name; "the link of '{}' has been used", self.participant.name);
+        log::info!(PALABRE_INSTANCE:% = self.participant.name; "a browser has used the one-time link of '{}'", self.participant.name);
         (self.entrance, self.link_fault) = (Some(entrance), None);
         Ok(())
     }
