@@ -345,7 +345,7 @@ impl Bridge {
         }
         self.heartbeat_at = Duration::ZERO;
         self.warn_once(format!(
-            "another palabre-bridge with the name '{machine}' was started later, so it ends by itself"
+            "another palabre-bridge with the name '{machine}' was started after this one; it will end, and this one continues"
         ));
         Ok(())
     }

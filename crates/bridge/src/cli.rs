@@ -41,7 +41,7 @@ pub(crate) struct Args {
     #[arg(long, requires = "check")]
     pub(crate) json: bool,
 
-    /// Log more: -v for events, -vv for debugging
+    /// Log more: -v adds lines for debugging, -vv also those of libraries
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -97,7 +97,7 @@ fn servers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> 
         }
         if server.contains('@') {
             return Err(D::Error::custom(
-                "the address of a NATS server contains a password; use 'credentials' or 'nkey'",
+                "the address of a NATS server contains a user name, a password or a token; use 'credentials' or 'nkey'",
             ));
         }
     }

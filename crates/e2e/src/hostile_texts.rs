@@ -165,7 +165,7 @@ impl<'a, P: Page> Attacked<'a, P> {
             let shown = strings(&self.page.run("return window.said()").ok()?);
             let missing: Vec<_> = texts.iter().enumerate().filter(|(_, text)| !shown.contains(text)).collect();
             for (number, text) in &missing {
-                // A full socket refuses the message.
+                // A full inbox makes this wait. A message that fails is sent again in the next round.
                 let _ = socket.send_to(format!("p02\t{}{number}\t{text}", texts.len()).as_bytes(), &inbox);
             }
             missing.is_empty().then_some(())

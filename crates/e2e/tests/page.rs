@@ -348,7 +348,7 @@ fn page_shows_while_the_room_is_recorded_and_while_the_mixer_is_stopped() {
     let before_joining = "document.getElementById('door-recorded').textContent";
     browser.wait_until(&format!("palabreState.screen === 'door' && {before_joining} === ''")).unwrap();
     suite.palabre(&["record", "start"]).unwrap();
-    // The page asks the listener for a recording whenever the page becomes visible, and every 10 s.
+    // Before joining, the page asks the listener whether the room is being recorded: when the page becomes visible, and every 10 s while it is visible.
     browser.run("document.dispatchEvent(new Event('visibilitychange'))").unwrap();
     browser.wait_until(&format!("{before_joining}.startsWith('Ce salon est enregistré.')")).unwrap();
     browser.click("#join").unwrap();

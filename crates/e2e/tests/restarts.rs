@@ -51,7 +51,10 @@ fn restart_of_mixer_and_supervisor_keeps_processes_and_connections_and_revoke_en
         for _ in 0..2 {
             heard_meanwhile(&people, &format!("restart {name}"), || {
                 let said = people.suite.palabre(&["restart", name]).unwrap();
-                assert_eq!(said, format!("{name}: the program was started again in process {pid} and is ready\n"));
+                assert_eq!(
+                    said,
+                    format!("{name}: process {pid} has executed the program that is installed now, and is ready\n")
+                );
             });
         }
         assert_eq!(people.suite.process(program, ""), Some(pid));

@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) print: bool,
 
-    /// Log more: -v for events, -vv for debugging
+    /// Log more: -v adds lines for debugging, -vv also those of libraries
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

@@ -217,7 +217,7 @@ fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Famil
         gauge("participant_talking", "Whether the participant talks", None, each(&|one| talks(one, Talk::Talking))),
         gauge(
             "participant_muted",
-            "Whether the operator has muted the participant",
+            "Whether the mixer mutes the participant for the operator; 0 while no mixer runs",
             None,
             each(&|one| talks(one, Talk::Muted)),
         ),

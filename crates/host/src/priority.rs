@@ -9,7 +9,7 @@ const STEP: i32 = 10;
 /// Highest niceness.
 const MAX: i32 = 19;
 
-/// The usual niceness of this process, which may be restored after it was raised.
+/// The usual niceness of this process. The process is permitted to restore it after a thread has raised its own niceness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Niceness(i32);
 

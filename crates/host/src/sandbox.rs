@@ -148,7 +148,11 @@ impl Sandbox {
     pub fn enter_once(&self, strictness: Strictness, previous: Option<Enforced>) -> Result<Enforced, SandboxError> {
         match previous.filter(|previous| *previous != Enforced::default()) {
             Some(previous) if previous.is_in_force() => return Ok(previous),
-            Some(previous) => log::warn!("the sandbox of the previous program is gone ({previous}); entering it again"),
+            Some(previous) => {
+                log::warn!(
+                    "the kernel no longer enforces the sandbox of the previous program ({previous}); entering a new one"
+                );
+            }
             None => {}
         }
         self.enter(strictness)

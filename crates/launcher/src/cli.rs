@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PATH")]
     pub(crate) listener: Option<PathBuf>,
 
-    /// Log more: -v for events, -vv for debugging
+    /// Log more: -v adds lines for debugging, -vv also those of libraries
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

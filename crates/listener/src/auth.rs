@@ -279,7 +279,7 @@ pub(crate) fn is_own_origin(head: &Head) -> bool {
     head.all("origin").count() == 1 && bare(origin) == bare(host)
 }
 
-/// Returns whether the browser says that a page of another site or port made it send this request: Fetch Metadata Request Headers §2.
+/// Returns whether the browser says that a page of another origin made it send this request: Fetch Metadata Request Headers §2.
 fn is_foreign(head: &Head) -> bool {
     !matches!(head.field("sec-fetch-site"), None | Some("same-origin" | "none"))
 }

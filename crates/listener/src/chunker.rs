@@ -4,6 +4,7 @@
 //! first write after a silence can have fewer frames than the following ones, and is then a chunk of its own. If a write is more than 40 ms
 //! late, the room is silent: the incomplete chunk is sent, then [`Cut::Silence`].
 
+use crate::spare;
 use palabre_room::{EarFrames, FRAME_MS, Format};
 use std::time::{Duration, Instant};
 
@@ -138,7 +139,7 @@ impl Chunker {
     /// Appends the incomplete chunk to `out`, if it has samples.
     pub(crate) fn cut(&mut self, out: &mut Vec<Cut>) {
         if !self.pending.is_empty() {
-            let samples = std::mem::replace(&mut self.pending, Vec::with_capacity(self.chunk_samples));
+            let samples = std::mem::replace(&mut self.pending, spare::samples(self.chunk_samples));
             out.push(Cut::Sound { samples, gap: std::mem::take(&mut self.gap) });
         }
     }

@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, hide = true, requires = "name")]
     pub(crate) probe: bool,
 
-    /// Log more: -v for events, -vv for debugging
+    /// Log more: -v adds lines for debugging, -vv also those of libraries
     #[arg(short, long, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,
 }

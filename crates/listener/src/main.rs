@@ -42,6 +42,7 @@ mod setup;
 mod signer;
 mod slots;
 mod source;
+mod spare;
 mod speak;
 mod state;
 mod status;

@@ -3,9 +3,11 @@
 //! A record's data are in a `<b>` element, and a constant script follows. The script is constant because browsers keep every distinct
 //! script text in memory, and because the policy can allow it by its hash.
 
+use crate::spare;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use palabre_config::hex;
+use palabre_sound::wav::{HEAD_BYTES, sized_head};
 use sha2::{Digest as _, Sha256};
 
 /// The `Content-Length` of the stream, which the stream never reaches: 10¹² bytes last 88 days at 131 kB/s.
@@ -15,8 +17,14 @@ pub(crate) const CONTENT_LENGTH: u64 = 1_000_000_000_000;
 const PROLOGUE_SCRIPT: &str = "function p(){var s=document.currentScript,b=s.previousSibling,t=b.textContent;\
                                b.remove();s.remove();parent.palabre(self,t)}";
 
-/// The script of every record.
+/// The script of every record, as in [`END`].
 const RECORD_SCRIPT: &str = "p()";
+/// Text before the data of a record.
+const START: &str = "<b>";
+/// Text after the data of a record.
+const END: &str = "</b><script>p()</script>";
+/// Number of bytes that are encoded at once: a multiple of 3, so that the text of a piece has no padding.
+const PIECE_BYTES: usize = 3 * 1024;
 
 /// Returns the HTML before the first record.
 pub(crate) fn prologue() -> String {
@@ -39,12 +47,13 @@ pub(crate) fn hello(seq: u64, me: &str) -> Vec<u8> {
 
 /// Encodes a sound record. `gap`: samples are missing before it. `levels`: marks in base64, empty if no level has changed.
 pub(crate) fn sound(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
-    wav(seq, gap, &palabre_sound::wav::little(rate_hz, samples), levels)
+    wav(seq, gap, HEAD_BYTES + samples.len() * 2, levels, |bytes| push_wav(bytes, rate_hz, samples))
 }
 
 /// Encodes a sound record as [`sound`] does, with the samples as ADPCM.
 pub(crate) fn adpcm(seq: u64, gap: bool, rate_hz: u32, samples: &[i16], levels: &str) -> Vec<u8> {
-    wav(seq, gap, &palabre_sound::adpcm::wav(rate_hz, samples), levels)
+    let adpcm = palabre_sound::adpcm::wav(rate_hz, samples);
+    wav(seq, gap, adpcm.len(), levels, |bytes| push_base64(bytes, &adpcm))
 }
 
 /// Encodes an Opus record. `preroll`: number of packets at the beginning of the list whose output isn't heard. `packets`: a list of packets.
@@ -117,23 +126,47 @@ pub(crate) fn decode(text: &str) -> Vec<u8> {
     BASE64.decode(text).unwrap()
 }
 
-fn wav(seq: u64, gap: bool, wav: &[u8], levels: &str) -> Vec<u8> {
-    let mut text = String::with_capacity(wav.len().div_ceil(3) * 4 + levels.len() + 32);
-    text.push_str(&format!("1,{seq},{},", u8::from(gap)));
-    BASE64.encode_string(wav, &mut text);
-    text.push(',');
-    text.push_str(levels);
-    wrap(&text)
+/// Encodes a record with a WAV of `wav_bytes`, which `push` appends in base64.
+fn wav(seq: u64, gap: bool, wav_bytes: usize, levels: &str, push: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
+    let mut bytes = spare::bytes(wav_bytes.div_ceil(3) * 4 + levels.len() + 64);
+    bytes.extend_from_slice(format!("{START}1,{seq},{},", u8::from(gap)).as_bytes());
+    push(&mut bytes);
+    bytes.push(b',');
+    bytes.extend_from_slice(levels.as_bytes());
+    bytes.extend_from_slice(END.as_bytes());
+    bytes
+}
+
+/// Appends a WAV in base64. A long chunk needs no memory in addition to the record.
+fn push_wav(out: &mut Vec<u8>, rate_hz: u32, samples: &[i16]) {
+    let mut piece = [0; PIECE_BYTES];
+    piece[..HEAD_BYTES].copy_from_slice(&sized_head(rate_hz, samples.len() as u64 * 2));
+    let (mut start, mut left) = (HEAD_BYTES, samples);
+    loop {
+        let (now, rest) = left.split_at(left.len().min((PIECE_BYTES - start) / 2));
+        for (bytes, sample) in piece[start..].as_chunks_mut::<2>().0.iter_mut().zip(now) {
+            *bytes = sample.to_le_bytes();
+        }
+        push_base64(out, &piece[..start + now.len() * 2]);
+        if rest.is_empty() {
+            return;
+        }
+        (start, left) = (0, rest);
+    }
+}
+
+/// Appends bytes in base64. Bytes may follow if the number of these bytes is a multiple of 3.
+fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
+    let mut text = [0; PIECE_BYTES / 3 * 4];
+    for piece in bytes.chunks(PIECE_BYTES) {
+        // The text of a piece always fits.
+        let length = BASE64.encode_slice(piece, &mut text).unwrap_or_default();
+        out.extend_from_slice(&text[..length]);
+    }
 }
 
 fn wrap(text: &str) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(text.len() + 32);
-    bytes.extend_from_slice(b"<b>");
-    bytes.extend_from_slice(text.as_bytes());
-    bytes.extend_from_slice(b"</b><script>");
-    bytes.extend_from_slice(RECORD_SCRIPT.as_bytes());
-    bytes.extend_from_slice(b"</script>");
-    bytes
+    [START, text, END].concat().into_bytes()
 }
 
 fn hash(script: &str) -> String {
@@ -159,6 +192,20 @@ mod tests {
     #[test]
     fn sound_record_is_as_documented() {
         assert_eq!(sound(1_700_000_000_163, true, 24000, &[1], ""), example("html sound").as_bytes());
+    }
+
+    #[test]
+    fn sound_of_any_length_is_a_complete_wav_in_base64() {
+        let samples: Vec<i16> = (0..24_000).map(|at| (at * 7919 % 65_536 - 32_768) as i16).collect();
+        for length in [0, 1, 2, 480, 1513, 1514, 1515, 1516, 3050, 3051, 24_000] {
+            let samples = &samples[..length];
+            let text = String::from_utf8(sound(9, false, 24_000, samples, "")).unwrap();
+            let data = text.strip_prefix("<b>1,9,0,").unwrap().strip_suffix(",</b><script>p()</script>").unwrap();
+            assert_eq!(decode(data), palabre_sound::wav::little(24_000, samples), "{length} samples");
+        }
+        let adpcm = String::from_utf8(adpcm(9, true, 24_000, &samples, "AAAA")).unwrap();
+        let data = adpcm.strip_prefix("<b>1,9,1,").unwrap().strip_suffix(",AAAA</b><script>p()</script>").unwrap();
+        assert_eq!(decode(data), palabre_sound::adpcm::wav(24_000, &samples));
     }
 
     #[test]

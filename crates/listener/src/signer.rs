@@ -149,7 +149,7 @@ pub(crate) struct RemoteKey {
 }
 
 impl RemoteKey {
-    /// Returns the key of a chain. `None` if the chain's key has no signature scheme.
+    /// Returns the key with which the signer signs for this chain. `None` if the chain's key has no signature scheme.
     pub(crate) fn of(signer: &Arc<Signer>, chain: &Chain) -> Option<Self> {
         let schemes: Vec<_> = chain.schemes.iter().map(|code| SignatureScheme::from(*code)).collect();
         let algorithm = match schemes.first()? {

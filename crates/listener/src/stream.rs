@@ -19,8 +19,10 @@ const READING_TIMEOUT: Duration = Duration::from_millis(50);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Timeout for a client to acknowledge sent data.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum length of the stream in the kernel's send buffer, in ms.
+/// Maximum length of the stream in the kernel's send buffer, in ms. A longer chunk still fits into the buffer as a whole.
 const SEND_BUFFER_MS: u64 = 200;
+/// Maximum length of the content of a TLS record: RFC 8446 §5.1.
+const TLS_RECORD_BYTES: usize = 16 * 1024;
 /// Minimum size of the kernel's send buffer.
 const MIN_SEND_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -131,8 +133,8 @@ fn missed(listener: &Listener, seq: u64, after: Option<u64>) -> Vec<u8> {
     listener.api.as_ref().map(|api| api.meeting.missed(seq, after)).unwrap_or_default()
 }
 
-/// Writes one record in one call, so that rustls puts it into as few TLS records as possible (each up to 16 KiB). If the write blocks, another
-/// thread reads the source of the sound from then on.
+/// Writes one record in as few TLS records as possible, each up to [`TLS_RECORD_BYTES`]. Writes each TLS record before the next one is encrypted, so that a long
+/// chunk needs no more memory. If the write blocks, another thread reads the source of the sound from then on.
 pub(crate) fn write(connection: &mut Connection, subscription: &mut Subscription, bytes: &[u8]) -> io::Result<()> {
     let stream = &mut connection.stream;
     stream.sock.set_write_timeout(if subscription.is_reading() { READING_TIMEOUT } else { tls::WRITE_TIMEOUT })?;
@@ -148,7 +150,7 @@ pub(crate) fn write(connection: &mut Connection, subscription: &mut Subscription
             stream.sock.set_write_timeout(tls::WRITE_TIMEOUT)?;
         }
         if !stream.conn.wants_write() {
-            match stream.conn.writer().write(left)? {
+            match stream.conn.writer().write(&left[..left.len().min(TLS_RECORD_BYTES)])? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 taken => left = &left[taken..],
             }
@@ -178,7 +180,7 @@ fn wait_for_close(connection: &mut Connection) {
 pub(crate) fn prepare(connection: &Connection, listener: &Listener, codec: Codec) -> io::Result<()> {
     // Base64 encodes 3 bytes as 4. The other parts of a record are about 150 bytes.
     let chunks = SEND_BUFFER_MS.div_ceil(listener.chunk_ms) as usize;
-    let bytes = codec.bytes_in_ms(SEND_BUFFER_MS, listener.format) * 4 / 3 + 150 * chunks;
+    let bytes = codec.bytes_in_ms(SEND_BUFFER_MS.max(listener.chunk_ms), listener.format) * 4 / 3 + 150 * chunks;
     let tcp = connection.stream.sock.tcp();
     sockets::set_user_timeout(tcp, ACK_TIMEOUT)?;
     sockets::set_send_buffer(tcp, bytes.max(MIN_SEND_BUFFER_BYTES))

@@ -29,7 +29,7 @@ pub(crate) enum Token {
     FileWriter,
     /// A `mic` pipe is readable.
     Mic(ParticipantId),
-    /// The last reader of an `ear` pipe has closed the pipe.
+    /// The last reader of an `ear` pipe, or of a room's pipe `out` for other machines, has closed the pipe.
     Ear(ParticipantId),
 }
 

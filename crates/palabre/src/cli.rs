@@ -265,7 +265,8 @@ Examples:
   palabre swarm --links links --certificate /etc/palabre/tls/cert.pem
 
 Without --links, the command starts a room of its own on free ports and removes
-it at the end. Exit status 1: records were missing or mixes were wrong.")]
+it at the end. Exit status 1: records were missing, mixes were wrong,
+or nothing could be measured.")]
     Swarm(palabre_swarm::Options),
     /// Mix WAV files: for each input, write the sum of all other inputs
     #[command(after_help = sound::MIX)]

@@ -1,4 +1,4 @@
-//! `palabre restart`: replaces a listener, all listeners, the mixer or the supervisor by a new process or program. No connection ends.
+//! `palabre restart`: replaces a listener, all listeners, the mixer or the supervisor by a new process or program. No sound of a listener is lost.
 //!
 //! With `--all` this command sends one request per listener. So it can show the progress, Ctrl-C ends the series after the present
 //! listener, and each request has its own timeout.
@@ -52,7 +52,7 @@ fn one(run: &Path, name: &Name) -> Result<String, Failure> {
         }
     };
     let pid = control::restart_daemon(run, target)?;
-    Ok(format!("{name}: the program was started again in process {pid} and is ready\n"))
+    Ok(format!("{name}: process {pid} has executed the program that is installed now, and is ready\n"))
 }
 
 fn all(run: &Path, restart: &Restart) -> Result<(), Failure> {

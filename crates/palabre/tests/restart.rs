@@ -31,7 +31,10 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     let said = stdout(&restart("supervisor"));
     assert_eq!(
         said,
-        format!("supervisor: the program was started again in process {} and is ready\n", supervisor.0.id())
+        format!(
+            "supervisor: process {} has executed the program that is installed now, and is ready\n",
+            supervisor.0.id()
+        )
     );
     let rooms = run.join("rooms");
     fs::create_dir_all(&rooms).unwrap();
@@ -55,7 +58,10 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
         fs::symlink_metadata(&socket).ok().filter(|file| is_served && file.file_type().is_socket())
     });
     let said = stdout(&restart("mixer"));
-    assert_eq!(said, format!("mixer: the program was started again in process {} and is ready\n", mixer.0.id()));
+    assert_eq!(
+        said,
+        format!("mixer: process {} has executed the program that is installed now, and is ready\n", mixer.0.id())
+    );
 }
 
 #[test]

@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "PID")]
     pub(crate) parent_pid: Option<u32>,
 
-    /// Log more: -v for events, -vv for debugging
+    /// Log more: -v adds lines for debugging, -vv also those of libraries
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

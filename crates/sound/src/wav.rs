@@ -6,7 +6,7 @@
 //! parsed here (see "Multimedia Programming Interface and Data Specifications 1.0", `mmreg.h` for `WAVE_FORMAT_EXTENSIBLE`,
 //! and ITU-R BS.2088 for RF64 and BW64).
 //!
-//! Writing: short complete files, and heads of streams and growing files, by hound.
+//! Writing: short complete files, and heads of streams and growing files. hound makes the heads.
 //!
 //! [`crate::convert`] converts sample rates.
 

@@ -74,7 +74,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "VERSION", hide = true)]
     pub(crate) probe: Option<u32>,
 
-    /// Log more: -v for events, -vv for debugging
+    /// Log more: -v adds lines for debugging, -vv also those of libraries
     #[arg(short, long, action = ArgAction::Count)]
     pub(crate) verbose: u8,
 }

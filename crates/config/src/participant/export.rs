@@ -29,7 +29,7 @@ const MAX_PARTICIPANTS: usize = super::MAX_ENTRIES;
 /// Version of the format. Raise it when the meaning of a field changes.
 const VERSION: u32 = 1;
 
-/// The first lines of each document.
+/// The first lines of each document that `palabre export` writes.
 const COMMENT: &str = "\
 # Participants of Palabre, written by 'palabre export', for 'palabre import'.
 # Keep this as secret as the participants' files: it has the hashes of access keys.

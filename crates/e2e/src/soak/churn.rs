@@ -34,7 +34,7 @@ pub(super) fn is_restarted(number: usize) -> bool {
 /// A guest's name, and the thread that reads the guest's stream.
 type Guest = (String, JoinHandle<()>);
 
-/// Performs the events and records them.
+/// Makes the guests join and leave, restarts listeners and renews the certificate, and writes down what it did.
 pub(super) struct Churn<'a> {
     suite: &'a Suite,
     client: Client,

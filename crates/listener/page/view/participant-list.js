@@ -329,7 +329,8 @@ function makeButton(className) {
 
 function paint({ element, mark, button, more, display, isMe, use }, known, gains, isQueue) {
   const mutedForMe = gains.isMuted(known.name);
-  // This page's participant is shown as present, even if the listener hasn't reported that yet. The top of the page shows the quality of the own connection.
+  // This page's participant is shown as present, even if the listener hasn't reported that yet, and never as weak: the top of the page shows the quality of
+  // this connection.
   const person = { ...known, here: known.here || isMe, weak: known.weak && !isMe };
   const { talking, mutedByHost, muted, listening, weak, dbfs, cutOff } = person;
   const [here, hand] = [person.here && !cutOff, person.hand && !cutOff];

@@ -3,6 +3,7 @@
 use crate::codec::Codec;
 use crate::handover::Handover;
 use crate::record;
+use crate::spare;
 use crate::waker::Waker;
 use palabre_host::clock::boottime_ms;
 use palabre_room::Format;
@@ -191,7 +192,13 @@ impl State {
             self.gone_seq = sound.seq;
             self.lead = None;
         }
-        oldest.is_some()
+        let is_one = oldest.is_some();
+        // If no stream uses the record any more, the next record gets its memory.
+        if let Some(Record { kind: Kind::Sound { samples, .. }, pcm, .. }) = oldest.and_then(Arc::into_inner) {
+            spare::keep_samples(samples);
+            pcm.into_inner().into_iter().for_each(spare::keep_bytes);
+        }
+        is_one
     }
 }
 

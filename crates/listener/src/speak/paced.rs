@@ -33,7 +33,7 @@ pub(super) struct PacedWriter {
     lease: Arc<MicLease>,
     pace: Pace,
     rate_hz: u32,
-    /// The start time of an uninterrupted playback in real time that has played the samples written so far.
+    /// When playback must have started to have just played all samples written so far, in real time and without a pause.
     start: Option<Instant>,
     /// Number of samples written.
     written: u64,

@@ -11,7 +11,8 @@ Examples:
   palabre status --json | jq -r '.participants[]|select(.state==\"failed\").name'
 
 The exit status is 0 whatever the states are, and 111 if no supervisor runs.
-Errors in the configuration are printed on standard error.";
+Errors in the configuration are printed on standard error, or with --json as
+'errors'.";
 
 pub(super) const CHECK: &str = "\
 Examples:

@@ -28,10 +28,11 @@ Examples:
   palabre import alice.toml --replace    alice of this machine is replaced
 
 The participants keep their keys: an old link works here with the new host and
-port, which are printed. If a port can't be used here, the participant gets a
-free one. The supervisor reads the new files at once. If one participant can't
-be imported, nothing is changed. When the new links work, run 'palabre revoke'
-on the other machine, which makes the old links invalid.";
+port, which are printed, unless it is a one-time link that was used. If a port
+can't be used here, the participant gets a free one, or with --replace keeps the
+port of this machine. The supervisor reads the new files at once. If one
+participant can't be imported, nothing is changed. When the new links work, run
+'palabre revoke' on the other machine, which makes the old links invalid.";
 
 /// `palabre export`.
 #[derive(Args, Debug)]

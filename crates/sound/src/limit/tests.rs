@@ -95,8 +95,11 @@ fn no_true_peak_exceeds_the_ceiling() {
     for rate_hz in RATES {
         for (what, mix) in difficult_sounds(rate_hz) {
             let peak = true_peak_dbfs(rate_hz, &limited(rate_hz, &mix));
-            assert!(peak <= f64::from(CEILING_DBFS), "{what} at {rate_hz} Hz: {peak} dBFS");
-            assert!(peak > -4.0, "{what} at {rate_hz} Hz is left too quiet: {peak} dBFS");
+            assert!(
+                peak <= f64::from(CEILING_DBFS),
+                "{what}, sample rate {rate_hz} Hz: the peak {peak} dBFS is too high"
+            );
+            assert!(peak > -4.0, "{what}, sample rate {rate_hz} Hz: after the limiter the peak {peak} dBFS is too low");
         }
     }
 }

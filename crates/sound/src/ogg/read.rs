@@ -87,7 +87,7 @@ impl Reader {
     }
 
     /// Takes bytes of the stream. Call [`Self::decode`] until it returns `false` before the next call, so that the reader keeps less than
-    /// a page.
+    /// a page of Ogg.
     pub fn push(&mut self, bytes: &[u8]) {
         self.input.extend_from_slice(bytes);
     }

@@ -1,29 +1,17 @@
 //! Writes short WAVs and the heads of longer ones.
 
-use std::io::Cursor;
-
-use hound::{SampleFormat, WavSpec, WavWriter};
+use hound::{SampleFormat, WavSpec};
 
 const fn spec(rate_hz: u32) -> WavSpec {
     WavSpec { channels: 1, sample_rate: rate_hz, bits_per_sample: 16, sample_format: SampleFormat::Int }
 }
 
-/// Returns a complete WAV of `samples`: s16, one channel, with a head of 44 bytes.
-///
-/// # Panics
-/// With 4 GiB of samples or more, the maximum of the format.
+/// Returns a complete WAV of `samples`: s16, one channel, with a head of 44 bytes. The head declares at most [`DATA_BYTES_MAX`].
 #[must_use]
-#[expect(clippy::expect_used, reason = "writing to memory fails only beyond the 4 GiB of the format")]
 pub fn little(rate_hz: u32, samples: &[i16]) -> Vec<u8> {
-    let mut wav = Vec::with_capacity(HEAD_BYTES + samples.len() * 2);
-    let count = u32::try_from(samples.len()).expect("the number of samples fits into 32 bits");
-    let mut writer = WavWriter::new(Cursor::new(&mut wav), spec(rate_hz)).expect("a WAV can be created in memory");
-    let mut block = writer.get_i16_writer(count);
-    for &sample in samples {
-        block.write_sample(sample);
-    }
-    block.flush().expect("samples can be written to memory");
-    writer.finalize().expect("the sizes of a WAV in memory can be updated");
+    let mut wav = sized_head(rate_hz, samples.len() as u64 * 2);
+    wav.reserve_exact(samples.len() * 2);
+    wav.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
     wav
 }
 

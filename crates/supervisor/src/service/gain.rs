@@ -35,7 +35,7 @@ impl GainFile {
         Self { written, failed: None }
     }
 
-    /// Whether the supervisor wrote the participant's gain into the file.
+    /// Whether the gain that the supervisor last wrote into the room's file `gain` is the participant's present gain.
     pub(super) fn is_written(&self, participant: &Participant) -> bool {
         self.written == Written::Gain(gain(participant))
     }
