@@ -77,7 +77,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     percentile(values, 50.0)
 }
 
-/// Returns a percentile by nearest rank, or NaN if there are no values.
+/// Returns a percentile: the sorted value whose index is nearest to `percent` % of the last index, or NaN if there are no values.
 #[must_use]
 pub fn percentile(values: impl IntoIterator<Item = f64>, percent: f64) -> f64 {
     let mut sorted: Vec<f64> = values.into_iter().collect();

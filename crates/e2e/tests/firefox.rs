@@ -1,6 +1,5 @@
-//! The page in a real Firefox: joining by keyboard, hearing, speaking, muting, reloading, reconnecting, and choosing a loudspeaker.
-//!
-//! This file tests only what can differ between browsers. The page's details are tested in Chromium.
+//! The page in a real Firefox: what can differ between browsers, such as the keyboard, sound, texts, reconnecting, and choosing a loudspeaker.
+//! The page's details are tested in Chromium.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;

@@ -253,7 +253,7 @@ impl Authenticator {
         self.valid_key().is_some_and(|valid| valid.matches(key))
     }
 
-    /// Returns the hash of the valid access key. Returns `None` if the invitation link is unused.
+    /// Returns the hash of the valid access key. With a one-time link, this is the key of the browser that used it, or `None` while it is unused.
     fn valid_key(&self) -> Option<KeyHash> {
         match &self.invitation {
             Some(invitation) => *invitation.browser(),

@@ -72,7 +72,7 @@ fn content_security_policy(head: &Head) -> String {
     )
 }
 
-/// Returns whether this is a host name or an IP address, with or without a port, that a policy may name.
+/// Returns whether this is a host name or an IP address, with or without a port, that a Content-Security-Policy may name.
 fn is_host(text: &str) -> bool {
     let consists_of = |text: &str, others: &[u8]| {
         !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || others.contains(&b))

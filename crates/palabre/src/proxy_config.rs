@@ -179,7 +179,10 @@ fn haproxy(server: &Server, entries: &[Entry]) -> Result<String, Failure> {
     });
     let (send_proxy, comment) = match server.proxy.addresses.is_empty() {
         false => (" send-proxy-v2", " Listeners get the clients' addresses, for their log."),
-        true => ("", " The listeners' log names the proxy's address: see [proxy] in palabre.toml(5)."),
+        true => (
+            "",
+            " The listeners' log has the proxy's address instead of the clients', unless palabre.toml has [proxy]: see palabre.toml(5).",
+        ),
     };
     let backends = entries.iter().map(|Entry { name, listener, .. }| {
         format!("backend palabre_{name}\n    server {name} {listener}{send_proxy}")

@@ -28,7 +28,7 @@ pub enum ShownFrom {
     /// In the directory of the room.
     #[default]
     Room,
-    /// In the directory with copies, because the sandbox of this process permits nothing else.
+    /// In the directory `.shown` with copies of both files, because the sandbox of this process permits nothing else.
     Copies,
 }
 

@@ -271,7 +271,7 @@ mod tests {
         for round in 0..400_i16 {
             (0..7).for_each(|frame| writer.gather(&[round * 7 + frame; 480]));
             lost += writer.write_gathered().unwrap();
-            // Read an odd number of samples, less than was written, so that the pipe becomes full and writes end within a frame.
+            // Read fewer samples than were written, and no whole number of frames, so that the pipe becomes full and stops a write in the middle of a frame.
             reader.read(Instant::now(), &mut read, 3 * 480 + 77).unwrap();
         }
         // The rest of a frame follows with the next write.

@@ -138,7 +138,7 @@ struct Supervisor {
     roster: Roster,
     recordings: Recordings,
     signer: Signer,
-    /// What waits until the signer has read the certificate and its key.
+    /// Requests, and the reload by SIGHUP, that wait until the signer has read the certificate and its key.
     waiting: Waiting,
     upgrader: Upgrader,
     events: Receiver<Event>,

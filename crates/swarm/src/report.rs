@@ -61,7 +61,7 @@ impl Report {
         line(
             "mixes",
             format!(
-                "{} checked, {} wrong, {} disturbed (a tone is interrupted)",
+                "{} checked, {} wrong, {} with an interrupted tone",
                 sum(|one| one.checked),
                 self.wrong(),
                 sum(|one| one.disturbed)
@@ -240,7 +240,7 @@ fn late_ticks(before: &Mixing, after: &Mixing) -> Vec<(Option<u64>, u64)> {
     classes.map(|(before, after)| (after.0, after.1.saturating_sub(before.1))).filter(|class| class.1 > 0).collect()
 }
 
-/// Returns the underruns and the lost frames of all participants.
+/// Returns the sums of the underruns and of the lost frames of all participants between two measurements.
 fn losses(before: &Mixing, after: &Mixing) -> (u64, u64) {
     let sum = |mixing: &Mixing| {
         let all = mixing.participants.iter();

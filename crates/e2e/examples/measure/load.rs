@@ -68,7 +68,7 @@ fn read_to_end(mut stream: impl std::io::Read) {
     while stream.read(&mut bytes).is_ok_and(|got| got > 0) {}
 }
 
-/// Measures each Palabre process of the suite for `time`. Returns the program's name, its CPU share in percent and its PSS in KiB.
+/// Measures each process of the running room for `time`. Returns the program's name, its CPU share in percent and its PSS in KiB.
 fn usage_over(suite: &Suite, time: Duration) -> Result<Vec<(String, f64, f64)>> {
     let pids = [vec![suite.pid()], descendants(suite.pid())].concat();
     let before: Vec<f64> = pids.iter().map(|&pid| cpu_ms(pid)).collect::<Result<_>>()?;
