@@ -1,5 +1,5 @@
-//! The page in a real Firefox: what can differ between browsers, such as the keyboard, sound, texts, reconnecting, and choosing a loudspeaker.
-//! The page's details are tested in Chromium.
+//! Tests of the page in a real Firefox. They cover only what can differ between browsers: the keyboard, sound, texts, reconnecting and the choice of a
+//! loudspeaker. Tests in Chromium cover the page's details.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
