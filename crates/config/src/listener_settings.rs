@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ConfigError, CookieKey, Participant};
 
-/// Maximum length of the settings, in bytes. A pipe of this size takes them at once: pipe(7).
-pub const MAX_SETTINGS_BYTES: usize = 16 * 1024;
+/// Maximum length of the settings, in bytes: PIPE_BUF of pipe(7). Every empty pipe takes this many bytes at once, also if the user has so many pipes
+/// that the kernel makes this one small (`fs.pipe-user-pages-soft`).
+pub const MAX_SETTINGS_BYTES: usize = 4096;
 
 /// The settings of a listener.
 #[derive(Debug, Clone)]
@@ -79,8 +80,15 @@ mod tests {
     fn settings_are_read_as_they_were_written() {
         let alice: Name = "alice".parse().unwrap();
         let participant = Participant {
-            display_name: Some("é".repeat(64)),
+            display_name: Some("\u{10ffff}".repeat(64)),
+            gain_db: Some(-12.345_678),
             muted: true,
+            key_once: true,
+            key_expires: Some("2026-01-01T00:00:00Z".parse().unwrap()),
+            join_muted: true,
+            listen_only: true,
+            suspended: true,
+            signed_out: Some("2026-01-01T00:00:00Z".parse().unwrap()),
             ..Participant::new(alice.clone(), 9001, Key::generate().unwrap().hash())
         };
         let settings = ListenerSettings { participant, cookie_key: CookieKey::derive("alice", b"secret") };
@@ -93,6 +101,6 @@ mod tests {
             assert!(ListenerSettings::read(&alice, bytes.get(..cut).unwrap()).is_err());
         }
         let long = ListenerSettings::read(&alice, io::repeat(b' '));
-        assert!(long.unwrap_err().to_string().contains("longer than 16384 bytes"));
+        assert!(long.unwrap_err().to_string().contains("longer than 4096 bytes"));
     }
 }

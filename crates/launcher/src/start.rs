@@ -54,7 +54,7 @@ impl Given {
             )));
         }
         let (settings, mut input) = pipe()?;
-        // An empty pipe takes this many bytes at once.
+        // Never waits: every empty pipe takes this many bytes at once.
         input.write_all(&bytes)?;
         Ok(Self { settings, socket: socket.try_clone()?, signer })
     }
