@@ -1,6 +1,6 @@
 //! Unix sockets of the type SOCK_SEQPACKET, which keep messages separate: unix(7). A message can carry descriptors.
 //!
-//! No function here waits. Use [`crate::wait`] to wait for a message.
+//! Only [`request_connection`] waits. Use [`crate::wait`] to wait for a message.
 
 use std::io::{self, IoSlice, IoSliceMut, Write as _};
 use std::mem::MaybeUninit;
@@ -19,6 +19,11 @@ use crate::wait;
 
 /// Maximum number of descriptors in a message of [`Packet::send_with_all`].
 pub const MAX_FDS: usize = 3;
+
+/// Timeout for each step of [`request_connection`].
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum length of the answer to [`request_connection`], in bytes.
+const MAX_ANSWER_BYTES: usize = 4096;
 
 /// One end of a connection of the type SOCK_SEQPACKET.
 #[derive(Debug)]
@@ -127,16 +132,30 @@ pub fn recv_with(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Op
     Ok((length, fd))
 }
 
-/// Asks the server of the stream socket at `path`: sends `request` and receives the answer, of at most `max_bytes`, and the descriptor that its first
-/// byte carries. Each of the two steps takes at most `timeout`.
-pub fn ask(path: &Path, request: &[u8], max_bytes: usize, timeout: Duration) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+/// Asks the server of the stream socket at `path` for a connection: sends `request`, and receives the descriptor that the first byte of the answer
+/// carries. `check` gets the answer, and whether it carries a descriptor; it returns why the server has refused. Each step takes at most
+/// [`ANSWER_TIMEOUT`].
+///
+/// # Errors
+/// The connection can't be made or was refused. Contains the cause.
+pub fn request_connection(
+    path: &Path,
+    request: &[u8],
+    check: impl FnOnce(&[u8], bool) -> Result<(), String>,
+) -> Result<Packet, String> {
+    let (answer, connection) = ask(path, request).map_err(|error| format!("'{}': {error}", path.display()))?;
+    check(&answer, connection.is_some())?;
+    connection.map(Packet).ok_or_else(|| "the answer carries no connection".to_owned())
+}
+
+fn ask(path: &Path, request: &[u8]) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
     let mut stream = UnixStream::connect(path)?;
-    stream.set_write_timeout(Some(timeout))?;
+    stream.set_write_timeout(Some(ANSWER_TIMEOUT))?;
     stream.write_all(request)?;
-    if !wait::is_readable(&stream, timeout)? {
+    if !wait::is_readable(&stream, ANSWER_TIMEOUT)? {
         return Err(io::ErrorKind::TimedOut.into());
     }
-    let mut answer = vec![0; max_bytes];
+    let mut answer = vec![0; MAX_ANSWER_BYTES];
     let (length, fd) = recv_with(&stream, &mut answer)?;
     answer.truncate(length);
     Ok((answer, fd))

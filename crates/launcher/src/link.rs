@@ -10,18 +10,15 @@ use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 
 use crate::renewal::Renewal;
 
-/// Timeout for the supervisor's answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
-/// Maximum length of the answer, in bytes.
-const MAX_ANSWER_BYTES: usize = 4096;
 /// First and longest interval between attempts to connect.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// Connects to the supervisor of the runtime directory `run`, and tries again until it succeeds. Returns `None` if a signal ends the launcher.
 pub(crate) fn connect(run: &Path, signals: &mut Signals, renewal: &Renewal) -> Result<Option<Packet>, Failure> {
+    let (socket, request) = (run.join("control.sock"), request_line(&Request::Launch));
     let (mut interval, mut last_error) = (INTERVALS[0], None);
     loop {
-        match try_connect(run) {
+        match packet::request_connection(&socket, &request, check_connection) {
             Ok(link) => return Ok(Some(link)),
             Err(error) if last_error.as_ref() != Some(&error) => {
                 log::info!("unable to connect to the supervisor: {error}; trying again");
@@ -37,12 +34,4 @@ pub(crate) fn connect(run: &Path, signals: &mut Signals, renewal: &Renewal) -> R
         // The interval is about a sixth of the time since the first attempt, so a supervisor that starts soon waits only briefly.
         interval = (interval * 6 / 5).min(INTERVALS[1]);
     }
-}
-
-fn try_connect(run: &Path) -> Result<Packet, String> {
-    let path = run.join("control.sock");
-    let asked = packet::ask(&path, &request_line(&Request::Launch), MAX_ANSWER_BYTES, TIMEOUT);
-    let (answer, connection) = asked.map_err(|error| format!("'{}': {error}", path.display()))?;
-    check_connection(&answer, connection.is_some())?;
-    connection.map(Packet::from).ok_or_else(|| "the answer carries no connection".to_owned())
 }
