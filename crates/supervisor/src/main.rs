@@ -36,6 +36,7 @@ mod run_lock;
 mod saved;
 mod service;
 mod signer;
+mod sources;
 mod storage;
 mod transition;
 mod upgrade;

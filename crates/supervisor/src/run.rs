@@ -2,8 +2,6 @@
 
 use std::fs;
 use std::io::{self, Write};
-use std::os::unix::net::UnixListener;
-use std::path::Path;
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
@@ -24,13 +22,13 @@ use crate::config::Config;
 use crate::control;
 use crate::event::{self, Client, Event};
 use crate::launcher::Launcher;
-use crate::mixer;
 use crate::recordings::Recordings;
 use crate::roster::Roster;
 use crate::run_lock;
 use crate::saved::{self, Saved};
 use crate::service::{Action, Pending};
 use crate::signer::Signer;
+use crate::sources::Sources;
 use crate::storage;
 use crate::upgrade::{Children, Failed, Upgrader};
 use crate::waiting::{Waiter, Waiting};
@@ -101,37 +99,6 @@ fn saved(inherited: &mut Inherited) -> Result<Option<Saved>, Failure> {
         return Ok(None);
     };
     serde_json::from_slice(&state).map(Some).map_err(|error| unable(error.to_string()))
-}
-
-/// The receiver of events, and the sockets that the threads read.
-struct Sources {
-    events: Receiver<Event>,
-    sender: SyncSender<Event>,
-    control: UnixListener,
-    children: notify::Receiver,
-}
-
-impl Sources {
-    /// Opens the control socket and the notification socket, or takes them from the previous program. Starts the threads that read them.
-    fn open(config: &Config, signals: Signals, inherited: &mut Inherited) -> Result<Self, Failure> {
-        let unable =
-            |path: &Path, error: io::Error| Failure::system(format!("unable to open '{}': {error}", path.display()));
-        let (sender, events) = event::channel();
-        let path = config.notify_socket();
-        let children = match inherited.datagram(saved::NOTIFY) {
-            Some(socket) => notify::Receiver::adopt(socket),
-            None => notify::Receiver::bind(&path),
-        };
-        let children = children.map_err(|error| unable(&path, error))?;
-        let duplicate = children.try_clone().map_err(|error| unable(&path, error))?;
-        event::from_children(duplicate, sender.clone()).map_err(Failure::system)?;
-        event::from_signals(signals, sender.clone()).map_err(Failure::system)?;
-        mixer::watch(config.mixer_socket(), sender.clone()).map_err(Failure::system)?;
-        let path = config.control_socket();
-        let control = inherited.unix(saved::CONTROL);
-        let control = control::open(&path, control, config.mixer_socket(), sender.clone());
-        Ok(Self { events, sender, control: control.map_err(|error| unable(&path, error))?, children })
-    }
 }
 
 struct Supervisor {
