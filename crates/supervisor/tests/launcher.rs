@@ -6,37 +6,10 @@ mod fixture;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
-use fixture::{Fixture, eventually, program, runs, signal};
+use fixture::{Fixture, Started, eventually, program, runs, signal};
 use palabre_config::control::{Request, Response, State, Target};
-
-/// A launcher. Dropping it kills it.
-struct Launcher(Child);
-
-impl Drop for Launcher {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Launcher {
-    fn start(fixture: &Fixture) -> Self {
-        Self::start_by(fixture, &program("palabre-launcher"))
-    }
-
-    fn start_by(fixture: &Fixture, path: &Path) -> Self {
-        let mut command = Command::new(path);
-        command.arg("--config").arg(fixture.config()).arg("--run").arg(fixture.run());
-        command.arg("--listener").arg(fixture::listener()).stdin(Stdio::null());
-        Self(command.spawn().unwrap())
-    }
-
-    fn pid(&self) -> u32 {
-        self.0.id()
-    }
-}
 
 /// Returns whether this test can run: only root and the user 'palabre-listener' may be the launcher.
 fn may_launch() -> bool {
@@ -47,13 +20,32 @@ fn may_launch() -> bool {
     is_root
 }
 
-/// Starts a launcher, and a supervisor that uses it. Waits until the listener of 'alice' is ready.
-fn open() -> (Fixture, Launcher) {
+/// Starts a launcher, and a supervisor that uses it. Waits until the listener of 'alice' is ready. Returns `None` if this test can't run.
+fn open() -> Option<(Fixture, Started)> {
+    open_by(&program("palabre-launcher"))
+}
+
+/// Does the same as [`open`] with the launcher at `path`.
+fn open_by(path: &Path) -> Option<(Fixture, Started)> {
+    if !may_launch() {
+        return None;
+    }
     let mut fixture = Fixture::of(&["alice"]);
-    let launcher = Launcher::start(&fixture);
+    let launcher = start_by(&fixture, path);
     fixture.start_by(fixture.command().arg("--await-launcher"));
     fixture.wait_for("alice", State::Ready);
-    (fixture, launcher)
+    Some((fixture, launcher))
+}
+
+fn start(fixture: &Fixture) -> Started {
+    start_by(fixture, &program("palabre-launcher"))
+}
+
+fn start_by(fixture: &Fixture, path: &Path) -> Started {
+    let mut command = Command::new(path);
+    command.arg("--config").arg(fixture.config()).arg("--run").arg(fixture.run());
+    command.arg("--listener").arg(fixture::listener()).stdin(Stdio::null());
+    Started(command.spawn().unwrap())
 }
 
 fn pid(fixture: &Fixture) -> u32 {
@@ -73,10 +65,7 @@ fn next(fixture: &Fixture, old: u32) -> u32 {
 
 #[test]
 fn listeners_are_children_of_the_launcher_and_the_supervisor_learns_how_they_end() {
-    if !may_launch() {
-        return;
-    }
-    let (fixture, launcher) = open();
+    let Some((fixture, launcher)) = open() else { return };
     let first = pid(&fixture);
     assert_eq!(parent(first), launcher.pid());
     assert_eq!(fixture.restart("alice"), Response::Ok);
@@ -104,12 +93,9 @@ fn listeners_are_children_of_the_launcher_and_the_supervisor_learns_how_they_end
 
 #[test]
 fn listeners_die_with_the_launcher_and_start_again_with_the_next_one() {
-    if !may_launch() {
-        return;
-    }
-    let (fixture, launcher) = open();
+    let Some((fixture, launcher)) = open() else { return };
     let first = pid(&fixture);
-    let mut second_launcher = Launcher::start(&fixture);
+    let mut second_launcher = start(&fixture);
     let refused = fixture.ask(&Request::Launch).unwrap();
     let why = format!("palabre-launcher already runs as process {}; end one of the two launchers", launcher.pid());
     assert!(matches!(refused, Response::Refused { why: cause } if cause.ends_with(&why)));
@@ -123,7 +109,7 @@ fn listeners_die_with_the_launcher_and_start_again_with_the_next_one() {
         fixture.status().errors.iter().any(|error| error.starts_with(&missing))
     });
     let refused = fixture.restart("alice");
-    let launcher = Launcher::start(&fixture);
+    let launcher = start(&fixture);
     assert_eq!(parent(next(&fixture, first)), launcher.pid());
     assert!(matches!(refused, Response::Refused { .. } | Response::Ok), "{refused:?}");
     assert!(fixture.status().errors.is_empty());
@@ -131,10 +117,7 @@ fn listeners_die_with_the_launcher_and_start_again_with_the_next_one() {
 
 #[test]
 fn launcher_that_hangs_does_not_stop_the_supervisor() {
-    if !may_launch() {
-        return;
-    }
-    let (fixture, launcher) = open();
+    let Some((fixture, launcher)) = open() else { return };
     let (first, stopped) = (pid(&fixture), launcher.pid());
     signal(stopped, "STOP");
     for _ in 0..3 {
@@ -159,10 +142,7 @@ fn launcher_that_hangs_does_not_stop_the_supervisor() {
 
 #[test]
 fn launcher_ends_with_its_listeners_when_the_supervisor_dies() {
-    if !may_launch() {
-        return;
-    }
-    let (fixture, mut launcher) = open();
+    let Some((fixture, mut launcher)) = open() else { return };
     let listener = pid(&fixture);
     drop(fixture);
     let mut status = None;
@@ -176,19 +156,13 @@ fn launcher_ends_with_its_listeners_when_the_supervisor_dies() {
 
 #[test]
 fn launcher_replaces_its_program_and_keeps_the_listeners() {
-    if !may_launch() {
-        return;
-    }
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("palabre-launcher");
     // cp(1) writes the file: a child that this process starts meanwhile would inherit the open file.
     let copy =
         |to: &Path| assert!(Command::new("cp").arg(program("palabre-launcher")).arg(to).status().unwrap().success());
     copy(&path);
-    let mut fixture = Fixture::of(&["alice"]);
-    let launcher = Launcher::start_by(&fixture, &path);
-    fixture.start_by(fixture.command().arg("--await-launcher"));
-    fixture.wait_for("alice", State::Ready);
+    let Some((fixture, launcher)) = open_by(&path) else { return };
     let (first, program) = (pid(&fixture), || fs::metadata(format!("/proc/{}/exe", launcher.pid())).unwrap().ino());
     let old = program();
     signal(launcher.pid(), "HUP");
@@ -204,10 +178,7 @@ fn launcher_replaces_its_program_and_keeps_the_listeners() {
 
 #[test]
 fn launcher_without_free_descriptors_refuses_a_start_and_takes_the_next_order() {
-    if !may_launch() {
-        return;
-    }
-    let (fixture, launcher) = open();
+    let Some((fixture, launcher)) = open() else { return };
     let first = pid(&fixture);
     let open_files = fs::read_dir(format!("/proc/{}/fd", launcher.pid())).unwrap().count();
     let limit = |files: usize| {

@@ -9,12 +9,12 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use fixture::{Fixture, TIMEOUT, eventually, next_signer, program, runs, signal, signer};
+use fixture::{Fixture, Started, TIMEOUT, eventually, next_signer, program, runs, signal, signer};
 use palabre_config::control::{Request, Response, State, Target};
 use palabre_config::hex;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -362,22 +362,10 @@ fn reload_that_waits_for_the_signer_is_dropped_when_the_supervisor_ends() {
     assert!(!log.contains("configuration was read again"), "{log}");
 }
 
-/// Ends the process when it is dropped.
-struct Started(Child);
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Started {
-    /// Waits until the process has logged a line with this text.
-    fn waits_for(&mut self, text: &str) {
-        let mut lines = BufReader::new(self.0.stderr.take().unwrap()).lines();
-        assert!(lines.any(|line| line.unwrap().contains(text)), "the process has ended without '{text}'");
-    }
+/// Waits until the process has logged a line with this text.
+fn waits_for(process: &mut Started, text: &str) {
+    let mut lines = BufReader::new(process.0.stderr.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(text)), "the process has ended without '{text}'");
 }
 
 fn start_signer(config: &Path, run: &Path) -> Started {
@@ -404,7 +392,7 @@ fn signer_of_another_unit_replaces_the_child_of_the_supervisor() {
     let mut second = start_signer(&fixture.config(), &fixture.run());
     let refusal =
         format!("palabre-signer already runs as process {} of user 'root'; end one of the two signers", other.0.id());
-    second.waits_for(&refusal);
+    waits_for(&mut second, &refusal);
     assert_eq!(signer(&fixture).pid, other.0.id());
     drop(second);
     // A restart of its unit: the requests wait.
