@@ -192,13 +192,13 @@ impl State {
             self.gone_seq = sound.seq;
             self.lead = None;
         }
-        let is_one = oldest.is_some();
+        let has_dropped = oldest.is_some();
         // If no stream uses the record any more, the next record gets its memory.
         if let Some(Record { kind: Kind::Sound { samples, .. }, pcm, .. }) = oldest.and_then(Arc::into_inner) {
             spare::keep_samples(samples);
             pcm.into_inner().into_iter().for_each(spare::keep_bytes);
         }
-        is_one
+        has_dropped
     }
 }
 
