@@ -1,13 +1,13 @@
 //! All shared rooms and all other machines.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use palabre_config::Bridge as Settings;
 use palabre_host::clock;
 use palabre_host::exit::Failure;
-use palabre_room::{BridgeReport, MAX_MACHINES, MachineLink, Name, RoomDir};
+use palabre_room::{BridgeReport, MAX_MACHINES, MachineLink, Name};
 
 use crate::link::{Link, Received};
 use crate::peer::{self, FORGET_AFTER, Peer};
@@ -24,7 +24,9 @@ const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
 const ARRIVAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between two calls of [`Bridge::turn`]. After a longer time, the sound in the pipes is too old and is dropped.
 const STALL: Duration = Duration::from_millis(250);
-/// Maximum number of different warnings, each logged once, and of arrivals of other machines in a second.
+/// Time for which the same warning isn't logged again.
+const WARN_INTERVAL: Duration = Duration::from_secs(3600);
+/// Maximum number of different warnings within [`WARN_INTERVAL`], and of arrivals of other machines within [`ARRIVAL_INTERVAL`].
 const MAX_WARNED: usize = 256;
 
 /// The state of the program.
@@ -40,7 +42,8 @@ pub(crate) struct Bridge {
     report_at: Duration,
     rooms_dir: PathBuf,
     last_turn: Duration,
-    warned: BTreeSet<String>,
+    /// The warnings, with the time at which each was logged.
+    warned: BTreeMap<String, Duration>,
     /// The machines that arrived in the last second, with the time of their arrival.
     arrivals: BTreeMap<Name, Duration>,
 }
@@ -48,8 +51,7 @@ pub(crate) struct Bridge {
 impl Bridge {
     pub(crate) fn new(settings: &Settings, machine: &Name, run: &Path) -> Self {
         let since_1970 = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-        let room =
-            |name: &Name| Room::new(name.clone(), RoomDir::new(run.join("rooms").join(name)), settings.message_ms);
+        let room = |name: &Name| Room::new(name.clone(), run, settings);
         Self {
             machine: machine.clone(),
             epoch: u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX),
@@ -61,7 +63,7 @@ impl Bridge {
             report_at: Duration::ZERO,
             rooms_dir: run.join("rooms"),
             last_turn: clock::monotonic(),
-            warned: BTreeSet::new(),
+            warned: BTreeMap::new(),
             arrivals: BTreeMap::new(),
         }
     }
@@ -145,7 +147,7 @@ impl Bridge {
         let [mix_subject, state_subject, text_subject] = [Kind::Mix, Kind::State, Kind::Text].map(subject);
         while let Some(mix) = room.next_mix(epoch, now) {
             if is_announced && has_peers {
-                link.publish(mix_subject.clone(), mix.encode());
+                link.publish(mix_subject.clone(), room.encode(mix));
             }
         }
         for text in room.take_texts(epoch).iter().filter(|_| is_announced) {
@@ -232,10 +234,13 @@ impl Bridge {
         ));
     }
 
+    /// Logs a warning, unless it was logged within [`WARN_INTERVAL`].
     fn warn_once(&mut self, text: String) {
-        if self.warned.len() < MAX_WARNED && !self.warned.contains(&text) {
+        let now = clock::monotonic();
+        self.warned.retain(|_, at| now < *at + WARN_INTERVAL);
+        if self.warned.len() < MAX_WARNED && !self.warned.contains_key(&text) {
             log::warn!("{text}");
-            self.warned.insert(text);
+            self.warned.insert(text, now);
         }
     }
 

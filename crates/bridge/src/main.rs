@@ -6,6 +6,7 @@
 mod bridge;
 mod check;
 mod cli;
+mod codec;
 mod delay;
 mod link;
 mod nkey;

@@ -1,5 +1,6 @@
 //! Another machine: its process, and its part of each shared room.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
@@ -9,9 +10,10 @@ use palabre_room::{
     Format, MachineLevel, MachinePerson, MachineState, Name, OpenError, PipeWriter, RoomDir, RoomError, Wrote,
 };
 
+use crate::codec::Decoder;
 use crate::delay::Delay;
 use crate::wire::json::{Heartbeat, State};
-use crate::wire::mix::Mix;
+use crate::wire::mix::{Mix, Sound};
 
 /// Time without a message after which a machine is cut off.
 pub(crate) const CUT_OFF_AFTER: Duration = Duration::from_millis(1500);
@@ -73,6 +75,8 @@ pub(crate) struct RoomPeer {
     next: Option<u64>,
     pub(crate) lost_samples: u64,
     pub(crate) late_messages: u64,
+    /// The decoder, if the machine's process sends Opus.
+    decoder: Option<Decoder>,
     /// Epoch and counter of `people`.
     newest: (u64, u64),
     is_recorded: bool,
@@ -88,7 +92,7 @@ pub(crate) struct RoomPeer {
 impl RoomPeer {
     /// Accepts any number as the first sample's number, because the machine has a new process.
     pub(crate) fn begin_epoch(&mut self) {
-        self.next = None;
+        (self.next, self.decoder) = (None, None);
     }
 
     /// Closes the pipe and makes [`Self::update_file`] write the file, because the room was created again.
@@ -111,19 +115,34 @@ impl RoomPeer {
             return;
         }
         self.lose(mix.counter - expected);
-        self.next = Some(mix.counter.saturating_add(mix.samples.len() as u64));
+        let format = Format { rate: mix.rate };
+        let length = (mix.sound.frames(mix.rate) * format.frame_samples()) as u64;
+        self.next = Some(mix.counter.saturating_add(length));
         if !is_in_time {
             self.late_messages += 1;
             return;
         }
         (self.talkers, self.talked_at) = (mix.talkers.clone(), now);
-        let format = Format { rate: mix.rate };
         self.open(room, machine, format, now);
-        for frame in mix.samples.chunks(format.frame_samples()) {
+        let Some(samples) = self.samples(mix) else { return self.lose(length) };
+        for frame in samples.chunks(format.frame_samples()) {
             match self.pipe.as_mut().map(|pipe| pipe.write_sums(frame)) {
                 Some(Wrote::Whole) => {}
                 Some(Wrote::Gone) => (self.pipe, self.open_at) = (None, now),
                 Some(Wrote::Slow) | None => self.lose(frame.len() as u64),
+            }
+        }
+    }
+
+    /// Returns the samples of a message, or `None` if the machine sends too much Opus.
+    fn samples<'a>(&mut self, mix: &'a Mix) -> Option<Cow<'a, [i32]>> {
+        match &mix.sound {
+            Sound::Exact(samples) => Some(Cow::Borrowed(samples)),
+            Sound::Opus { packets, is_start } => {
+                if self.decoder.is_none() {
+                    self.decoder = Decoder::new(mix.rate);
+                }
+                self.decoder.as_mut()?.decode(packets, *is_start, Instant::now()).map(Cow::Owned)
             }
         }
     }
@@ -220,7 +239,7 @@ mod tests {
     fn mix(counter: u64, sample: i32) -> Mix {
         let rate = Format::default().rate;
         let talkers = vec![("alice".parse().unwrap(), -213)];
-        Mix { rate, epoch: 1, counter, time_us: 0, talkers, samples: vec![sample; 480] }
+        Mix { rate, epoch: 1, counter, time_us: 0, talkers, sound: Sound::Exact(vec![sample; 480]) }
     }
 
     #[test]

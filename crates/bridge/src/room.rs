@@ -3,8 +3,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use palabre_config::{Bridge as Settings, BridgeCodec};
 use palabre_host::clock::boottime_ms;
 use palabre_host::lock::Lock;
 use palabre_host::log_limit::LastWarning;
@@ -15,10 +17,11 @@ use palabre_room::{
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+use crate::codec::Encoder;
 use crate::peer::{self, RoomPeer};
 use crate::wire::VERSION;
 use crate::wire::json::{Person, State, Text};
-use crate::wire::mix::{MAX_TALKERS, Mix};
+use crate::wire::mix::{MAX_TALKERS, Mix, Sound};
 
 /// Maximum number of datagrams that are read from the inbox at once.
 const MAX_DATAGRAMS: usize = 16;
@@ -42,6 +45,9 @@ pub(crate) struct Room {
     pub(crate) format: Format,
     pub(crate) peers: BTreeMap<Name, RoomPeer>,
     message_frames: usize,
+    /// Bit rate of Opus in kbit/s, or `None` for exact samples.
+    opus_kbps: Option<u32>,
+    encoder: Option<Encoder>,
     out: Option<(PipeReader, AsyncFd<OwnedFd>)>,
     inbox: Option<(Inbox, AsyncFd<OwnedFd>)>,
     open_at: Duration,
@@ -65,13 +71,16 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    pub(crate) fn new(name: Name, dir: RoomDir, message_ms: u64) -> Self {
+    pub(crate) fn new(name: Name, run: &Path, settings: &Settings) -> Self {
+        let dir = RoomDir::new(run.join("rooms").join(&name));
         Self {
             name,
             dir,
             format: Format::default(),
             peers: BTreeMap::new(),
-            message_frames: (message_ms / FRAME_MS) as usize,
+            message_frames: (settings.message_ms / FRAME_MS) as usize,
+            opus_kbps: (settings.codec == BridgeCodec::Opus).then_some(settings.opus_kbps),
+            encoder: None,
             out: None,
             inbox: None,
             open_at: Duration::ZERO,
@@ -141,6 +150,7 @@ impl Room {
             ));
         }
         self.format = self.dir.format().map_err(|error| text(&error))?;
+        self.encoder = self.opus_kbps.and_then(|kbps| Encoder::new(self.format.rate, kbps));
         self.dir.create_shared().map_err(|error| text(&error))?;
         self.dir.machines().create(&[]).map_err(|error| text(&error))?;
         let opened = PipeReader::open_sums(&self.dir.machines().out(), self.format, Start::Discard);
@@ -185,7 +195,16 @@ impl Room {
         let counter = self.counter;
         self.counter += samples.len() as u64;
         let time_us = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
-        Some(Mix { rate: self.format.rate, epoch, counter, time_us, talkers: self.talkers.clone(), samples })
+        let sound = Sound::Exact(samples);
+        Some(Mix { rate: self.format.rate, epoch, counter, time_us, talkers: self.talkers.clone(), sound })
+    }
+
+    /// Returns the bytes of a message, with its sound in this machine's codec.
+    pub(crate) fn encode(&mut self, mix: Mix) -> Vec<u8> {
+        match &mut self.encoder {
+            Some(encoder) => encoder.encode(mix).encode(),
+            None => mix.encode(),
+        }
     }
 
     fn read_talkers(&mut self, now: Duration) {

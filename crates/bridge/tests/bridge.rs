@@ -12,6 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use palabre_room::{BridgeReport, Format, Inbox, LevelLine, MachineLevel, Member, Message, Rate, Talk};
+use palabre_sound::measure;
 use support::*;
 
 #[test]
@@ -41,6 +42,36 @@ fn three_machines_hear_each_other_with_exact_samples() {
         let known = site.room.machines().machines().unwrap();
         assert_eq!((known.len(), known.contains(&site.machine)), (2, false));
     }
+}
+
+#[test]
+fn machine_that_sends_opus_is_heard_by_one_that_sends_exact_samples() {
+    const TONE_HZ: f64 = 1000.0;
+    let broker = Broker::start();
+    let codec = ["codec = \"opus\"", "opus-kbps = 64"];
+    let mut lyon = Site::start_with("lyon", &broker, Format::default(), &codec);
+    let mut paris = Site::start("paris", &broker);
+    connect(&mut paris, &mut lyon);
+    paris.wait_for_machine("lyon", false);
+    paris.listen_to("lyon");
+    // The sum of several talkers, which doesn't fit into 16 bits.
+    let sample = |i: usize| 60_000.0 * (std::f64::consts::TAU * TONE_HZ * i as f64 / 24_000.0).sin();
+    let said: Vec<i32> = (0..150 * FRAME).map(|i| sample(i).round() as i32).collect();
+    let lengths = thread::scope(|scope| {
+        let lengths = scope.spawn(|| broker.next_lengths("palabre.v1.mix.main.lyon", 20));
+        for frame in said.chunks(FRAME) {
+            lyon.send_frame(frame);
+            thread::sleep(Duration::from_millis(20));
+            paris.hear("lyon");
+        }
+        lengths.join().unwrap()
+    });
+    // Exact samples have 1440 bytes.
+    assert!(lengths.iter().all(|length| *length < 400), "{lengths:?}");
+    // The last second. The measurement takes samples of 16 bits.
+    let half = |sums: &[i32]| sums[sums.len() - 24_000..].iter().map(|&sum| (sum / 2) as i16).collect::<Vec<_>>();
+    let [said, heard] = [&said, &paris.heard].map(|sums| measure::goertzel_dbfs(&half(sums), 24_000, TONE_HZ));
+    assert!((said - heard).abs() < 0.5, "said {said} dBFS, heard {heard} dBFS");
 }
 
 #[test]

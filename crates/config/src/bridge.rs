@@ -36,6 +36,22 @@ pub struct Bridge {
     /// `bridge.message-ms`: length of the sound in a message in ms, default 20.
     #[serde(deserialize_with = "text::message_ms")]
     pub message_ms: u64,
+    /// `bridge.codec`: codec of the sound that this machine sends, default [`BridgeCodec::Pcm`].
+    pub codec: BridgeCodec,
+    /// `bridge.opus-kbps`: bit rate of Opus in kbit/s, default 64.
+    #[serde(deserialize_with = "text::bridge_kbps")]
+    pub opus_kbps: u32,
+}
+
+/// Codec of the sound between machines. A machine receives both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BridgeCodec {
+    /// The exact samples.
+    #[default]
+    Pcm,
+    /// Opus, with the bit rate [`Bridge::opus_kbps`].
+    Opus,
 }
 
 impl Default for Bridge {
@@ -48,6 +64,8 @@ impl Default for Bridge {
             nkey: None,
             ca: None,
             message_ms: palabre_room::FRAME_MS,
+            codec: BridgeCodec::default(),
+            opus_kbps: 64,
         }
     }
 }
@@ -132,11 +150,13 @@ mod tests {
     fn every_key_is_read_and_empty_values_mean_none() {
         let bridge = parse(
             "machine = \"paris\"\nservers = [\"nats://a.example\", \"tls://192.0.2.1:4223\"]\nrooms = [\"main\", \"studio\", \"main\"]\n\
-             credentials = \"nats.creds\"\nnkey = \"/k\"\nca = \"ca.pem\"\nmessage-ms = 40\n",
+             credentials = \"nats.creds\"\nnkey = \"/k\"\nca = \"ca.pem\"\nmessage-ms = 40\n\
+             codec = \"opus\"\nopus-kbps = 96\n",
         )
         .unwrap();
         assert_eq!(bridge.machine, machine_name("paris"));
         assert_eq!((bridge.servers.len(), bridge.message_ms), (2, 40));
+        assert_eq!((bridge.codec, bridge.opus_kbps), (BridgeCodec::Opus, 96));
         assert_eq!(bridge.rooms.iter().map(ToString::to_string).collect::<Vec<_>>(), ["main", "studio"]);
         let paths = [bridge.credentials, bridge.nkey, bridge.ca].map(|path| path.unwrap().display().to_string());
         assert_eq!(paths, ["/etc/palabre/nats.creds", "/k", "/etc/palabre/ca.pem"]);
@@ -158,6 +178,9 @@ mod tests {
             ("rooms = [\"Main\"]", "'Main' is not a room's name"),
             ("message-ms = 30", "a multiple of 20 from 20 to 100"),
             ("message-ms = 0", "a multiple of 20 from 20 to 100"),
+            ("codec = \"mp3\"", "expected `pcm` or `opus`"),
+            ("opus-kbps = 15", "use 16 to 256"),
+            ("opus-kbps = 257", "use 16 to 256"),
             ("room = \"main\"", "unknown field `room`"),
         ] {
             let refusal = parse(line).unwrap_err();

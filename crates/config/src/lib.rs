@@ -31,7 +31,7 @@ mod server;
 pub mod signing;
 mod text;
 
-pub use bridge::Bridge;
+pub use bridge::{Bridge, BridgeCodec};
 pub use bridge_check::{BridgeCheck, CheckedMachine, CheckedRoom};
 pub use cookie_secret::{CookieKey, CookieSecret};
 pub use entrance::Entrance;

@@ -79,6 +79,16 @@ pub(crate) fn message_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::E
     Err(D::Error::custom(format!("{ms} is not {LENGTHS}")))
 }
 
+/// Parses the bit rate of Opus between machines, from 16 to 256 kbit/s.
+pub(crate) fn bridge_kbps<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    const RATES: &str = "a bit rate in kbit/s; use 16 to 256";
+    let kbps = integer(from, RATES)?;
+    if (16..=256).contains(&kbps) {
+        return Ok(kbps);
+    }
+    Err(D::Error::custom(format!("{kbps} is not {RATES}")))
+}
+
 pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     const LIMITS: &str = "a number of connections or streams; use 1 to 10000";
     let count = integer(from, LIMITS)?;

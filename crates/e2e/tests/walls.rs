@@ -37,7 +37,7 @@ const MEMBERS: [(&str, &[&str]); 15] = [
     ("palabre-config", &["palabre-room"]),
     ("palabre-mixer", &["palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-recorder", &["palabre-host", "palabre-room", "palabre-sound"]),
-    ("palabre-bridge", &["palabre-config", "palabre-host", "palabre-room"]),
+    ("palabre-bridge", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-signer", &["palabre-config", "palabre-host"]),
     ("palabre-launcher", &["palabre-config", "palabre-host", "palabre-room"]),

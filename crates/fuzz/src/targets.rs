@@ -21,6 +21,7 @@ use palabre_room::{
     MixerReport, Name, PersonalGain, Presence, Sender,
 };
 use palabre_sound::convert::Converter;
+use palabre_sound::opus::{SumDecoder, frame_samples, packets};
 use palabre_sound::wav::{Head as WavHead, Tail};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -36,7 +37,7 @@ use crate::records::{Parser, Record};
 use crate::report::Report;
 use crate::wire::Subject;
 use crate::wire::json::{self, Heartbeat, State, Text};
-use crate::wire::mix::Mix;
+use crate::wire::mix::{self, Mix};
 use crate::{hello, proxy_header, records, shown};
 
 /// Rate to which WAVs are converted, in Hz.
@@ -286,8 +287,9 @@ pub(crate) fn room_files(bytes: &[u8]) -> bool {
 pub(crate) fn bridge(bytes: &[u8]) -> bool {
     let mix = Mix::decode(bytes);
     if let Ok(mix) = &mix {
-        assert!((320..=4800).contains(&mix.samples.len()), "a message has one to five frames");
+        assert!((1..=5).contains(&mix.sound.frames(mix.rate)), "a message has one to five frames");
         assert_eq!(Mix::decode(&mix.encode()).as_ref(), Ok(mix), "an encoded message is decoded");
+        decode_sums(mix);
     }
     let people = json::decode::<State>(bytes).map(|state| state.members().len());
     let machine = Name::from_str("paris").ok();
@@ -295,6 +297,17 @@ pub(crate) fn bridge(bytes: &[u8]) -> bool {
     assert!(text.as_ref().is_none_or(|text| value::<Message>(&text.to_string())), "a text is a valid datagram");
     let is_subject = std::str::from_utf8(bytes).is_ok_and(|subject| Subject::parse(subject).is_some());
     mix.is_ok() || people.is_some() || text.is_some() || json::decode::<Heartbeat>(bytes).is_some() || is_subject
+}
+
+/// Decodes the Opus packets of a message from another machine, as `palabre-bridge` does.
+fn decode_sums(mix: &Mix) {
+    let mix::Sound::Opus { packets, .. } = &mix.sound else { return };
+    let Ok(mut decoder) = SumDecoder::new(mix.rate.hz()) else { return };
+    let mut sums = Vec::new();
+    for packet in packets::iter(packets).flatten() {
+        let _ = decoder.decode(packet, &mut sums);
+    }
+    assert_eq!(sums.len(), mix.sound.frames(mix.rate) * frame_samples(mix.rate.hz()), "each packet becomes 20 ms");
 }
 
 /// Calls all parsers with each of the first lines. Returns whether each of these lines is valid for a parser.

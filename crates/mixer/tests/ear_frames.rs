@@ -95,7 +95,7 @@ fn pipe_holds_two_writes_of_a_second() {
     let (mut carol, mut erin) = (Reader::join(&room, "carol", Some(1000)), Reader::join(&room, "erin", None));
     for burst in 1..=7 {
         alice.say(440.0);
-        erin.person.hear(burst * BURST);
+        erin.person.hear_or_pause(burst * BURST);
     }
     // Carol has not read yet. A pipe of 400 ms would have lost most of the 1400 ms.
     read_until_silence(&room, &mut [&mut carol, &mut erin]);

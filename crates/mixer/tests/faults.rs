@@ -91,7 +91,7 @@ fn a_disk_that_does_not_respond_delays_nobody_and_its_queue_is_limited() {
         // Talk for longer than the queue of the ear file holds, which is 5 s.
         for i in 1..=30 {
             alice.say(440.0);
-            bob.hear(i * BURST);
+            bob.hear_or_pause(i * BURST);
         }
         assert!(bob.hears(440.0));
         mixer.wait_for_log("recorder/ear' is too slow");
@@ -133,7 +133,7 @@ fn an_ear_leaves_space_for_others_and_levels_are_written_on_a_full_file_system()
         bob.forget();
         for i in 1..=10 {
             alice.say(440.0);
-            bob.hear(i * BURST);
+            bob.hear_or_pause(i * BURST);
         }
     };
     talk_for_two_seconds();

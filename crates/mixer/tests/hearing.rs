@@ -360,7 +360,7 @@ fn talk_time_ends_when_a_participant_pauses_while_another_talks() {
     let talked_ms = wait_until("the talk time of bob", || {
         bob.say(1000.0);
         bursts += 1;
-        carol.hear(bursts * BURST);
+        carol.hear_or_pause(bursts * BURST);
         let report = MixerReport::read(mixer.dir.path()).ok()??;
         let of = |who: &str| report.participants.iter().find(|one| one.name == name(who)).map(|one| one.talked_ms);
         of("bob").filter(|ms| *ms >= 2_000).and_then(|_| of("alice"))

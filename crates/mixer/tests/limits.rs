@@ -22,8 +22,8 @@ fn slow_reader_loses_only_its_own_frames() {
     // Say more than the pipe of the slow reader holds. Waiting for the other ears keeps the pace of real time.
     for i in 1..=9 {
         alice.say(440.0);
-        carol.hear(i * BURST);
-        alice.hear(i * BURST);
+        carol.hear_or_pause(i * BURST);
+        alice.hear_or_pause(i * BURST);
     }
     assert!(carol.hears(440.0));
     mixer.wait_for_log("slow/ear' is too slow");
@@ -38,7 +38,7 @@ fn reader_that_paused_hears_new_sound_after_the_contents_of_its_pipe() {
     let (mut alice, mut away, mut carol) = (room.join("alice"), room.join("away"), room.join("carol"));
     for i in 1..=8 {
         alice.say(440.0);
-        carol.hear(i * BURST);
+        carol.hear_or_pause(i * BURST);
     }
     wait_for_silence(&room);
     away.forget();
@@ -101,7 +101,7 @@ fn flooding_writer_is_read_at_twice_real_time_at_most() {
         .unwrap();
     for i in 1..=3 {
         alice.say(440.0);
-        bob.hear(i * BURST);
+        bob.hear_or_pause(i * BURST);
     }
     let taken_bytes = written_bytes(cat.id());
     cat.kill().unwrap();

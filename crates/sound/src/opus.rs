@@ -6,6 +6,7 @@
 mod decoder;
 mod encoder;
 pub mod packets;
+mod sum;
 
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ mod tests;
 pub use decoder::{Decoder, PacketError};
 pub(crate) use decoder::{MAX_LONG_PACKET_BYTES, samples_48k};
 pub use encoder::Encoder;
+pub use sum::{SumDecoder, SumEncoder};
 
 /// Duration of a frame, and of the sound in each packet that an [`Encoder`] makes.
 pub const FRAME_MS: u32 = 20;

@@ -408,7 +408,9 @@ impl Recording {
             log::info!("the recording of room '{}' into '{}' has ended", self.room, self.directory.display());
             return self.answer_all();
         }
-        let why = self.note.take().unwrap_or_else(|| format!("the recorder ended: {status}"));
+        let note = self.note.take();
+        let cause = death(&status.to_string(), note.as_deref());
+        let why = note.unwrap_or_else(|| format!("the recorder ended: {status}"));
         if status.code() == Some(EXIT_REFUSED) {
             log::error!(
                 "the recording of room '{0}' has ended by itself: {why}; correct the cause, then run 'palabre record start --room {0}'",
@@ -417,7 +419,7 @@ impl Recording {
             self.failed = Some(why);
             return self.answer_all();
         }
-        log::warn!("the recorder of room '{}' died ({status}); the next recorder continues the same files", self.room);
+        log::warn!("the recorder of room '{}' died ({cause}); the next recorder continues the same files", self.room);
         self.restarts += 1;
         self.after_death(now, why);
     }
@@ -483,6 +485,12 @@ impl Recording {
     }
 }
 
+/// Returns why a recorder died: the status of its process, and its last error if it has reported one.
+fn death(status: &str, note: Option<&str>) -> String {
+    let error = note.filter(|note| !note.starts_with("speakers="));
+    error.map_or_else(|| status.to_owned(), |error| format!("{status}: {error}"))
+}
+
 #[cfg(test)]
 impl Recordings {
     /// Adds a recording that has ended by itself. `pid` is the process id of its recorder.
@@ -491,5 +499,17 @@ impl Recordings {
         let mut recording = Recording::new(room.clone(), PathBuf::new(), PathBuf::new(), answer);
         (recording.pid, recording.failed) = (Some(pid), Some("no space left on device".into()));
         self.all.insert(room, recording);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::death;
+
+    #[test]
+    fn death_of_a_recorder_has_its_last_error_but_not_its_last_figures() {
+        assert_eq!(death("killed by signal 9", None), "killed by signal 9");
+        assert_eq!(death("killed by signal 9", Some("speakers=3")), "killed by signal 9");
+        assert_eq!(death("exit code 111", Some("unable to write")), "exit code 111: unable to write");
     }
 }

@@ -68,7 +68,7 @@ impl Job {
         let mut found = find(&self.directory);
         found.sort_by_key(|one| one.changed);
         let mut total: u64 = found.iter().map(|one| one.bytes).sum();
-        found.retain(|one| {
+        found.retain_mut(|one| {
             let age = now.duration_since(one.changed).unwrap_or_default();
             if age < FINISHED_AFTER || self.active.contains(&one.path) {
                 return true;
@@ -82,19 +82,11 @@ impl Job {
                 }
                 _ => return true,
             };
-            match one.delete(why) {
-                Ok(()) => {
-                    total -= one.bytes;
-                    failed.remove(&one.path);
-                }
-                Err(error) if failed.insert(one.path.clone()) => {
-                    let path = one.path.display();
-                    log::error!(
-                        "unable to delete all files of the recording '{path}': {error}; delete the rest by hand"
-                    );
-                }
-                Err(_) => {}
-            }
+            let deleted = one.delete(why);
+            let rest = Found::of(one.path.clone()).map_or(0, |rest| rest.bytes);
+            total = total.saturating_sub(one.bytes.saturating_sub(rest));
+            one.bytes = rest;
+            one.report(deleted, failed);
             failed.contains(&one.path)
         });
         let sizes = found.into_iter().map(|one| (one.path, one.bytes)).collect();
@@ -113,10 +105,23 @@ impl Found {
         Some(Self { path, bytes, changed })
     }
 
+    /// Logs a failed deletion once.
+    fn report(&self, deleted: io::Result<()>, failed: &mut BTreeSet<PathBuf>) {
+        let Err(error) = deleted else {
+            failed.remove(&self.path);
+            return;
+        };
+        if failed.insert(self.path.clone()) {
+            let path = self.path.display();
+            log::error!("unable to delete all files of the recording '{path}': {error}; delete the rest by hand");
+        }
+    }
+
     /// Deletes the files of the recording.
     fn delete(&self, why: &str) -> io::Result<()> {
         let path = self.path.display();
-        tracks(&self.path).iter().try_for_each(|(track, _)| fs::remove_file(track))?;
+        let removed: Vec<_> = tracks(&self.path).iter().map(|(track, _)| fs::remove_file(track)).collect();
+        removed.into_iter().collect::<io::Result<()>>()?;
         // The directory stays if it has other files.
         let rest = match fs::remove_dir(&self.path) {
             Ok(()) => String::new(),
@@ -166,6 +171,7 @@ fn is_track_name(name: &str) -> bool {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use std::process::Command;
 
     struct Disk(tempfile::TempDir);
 
@@ -233,6 +239,23 @@ mod tests {
         // A recording that was changed a moment ago isn't finished.
         disk.job(0, 1).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&names), [false, false, false, true]);
+    }
+
+    #[test]
+    fn only_the_rest_of_a_recording_counts_if_a_file_of_it_can_not_be_deleted() {
+        let disk = disk();
+        let names = ["a-20260101T000000Z/_room.wav", "a-20260101T000000Z/alice.wav", "b-20260101T000000Z/_room.wav"];
+        let [stays, _, newer] = names.map(|name| disk.file(name, if name.starts_with('a') { 9 } else { 8 }));
+        let change = |flag| Command::new("chattr").arg(flag).arg(&stays).status().is_ok_and(|status| status.success());
+        if !change("+i") {
+            return palabre_testing::not_shown("a file that can't be deleted", "'chattr +i' isn't permitted here");
+        }
+        let measured = disk.job(0, 2).perform(SystemTime::now(), &mut BTreeSet::new());
+        assert!(change("-i"));
+        assert_eq!(disk.exists(&names[..1]), [true]);
+        assert!(newer.exists(), "the newer recording was deleted too, although there is enough space without it");
+        let bytes: Vec<u64> = measured.sizes.into_values().collect();
+        assert!(bytes.len() == 2 && bytes.iter().all(|bytes| *bytes < 2 << 20), "{bytes:?}");
     }
 
     #[test]

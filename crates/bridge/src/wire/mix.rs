@@ -6,16 +6,17 @@
 //! | --- | --- |
 //! | 2 | `PM` |
 //! | 1 | version, 1 |
-//! | 1 | bytes per sample: 3 if each sample fits into 24 bits, else 4 |
+//! | 1 | form of the sound: 3 or 4 for samples of so many bytes, 0 for Opus, 1 for Opus whose encoder begins with this message |
 //! | 4 | sample rate in Hz |
 //! | 8 | epoch of the sender |
 //! | 8 | number of samples that the sender has sent in this epoch before this message |
 //! | 8 | CLOCK_MONOTONIC of the sender in µs |
 //! | 1 | number of talkers, at most 8; for each: length of the login name (1 byte), login name, level in 0.1 dBFS (2 bytes, signed) |
 //! | 1 | number of frames of 20 ms, 1 to 5 |
-//! | … | samples, signed |
+//! | … | signed samples, of 3 bytes if each fits into 24 bits; or for each frame the length of an Opus packet (2 bytes) and the packet |
 
 use palabre_room::{FRAME_MS, Name, Rate};
+use palabre_sound::opus::packets;
 
 use super::VERSION;
 
@@ -27,7 +28,11 @@ pub(crate) const MAX_TALKERS: usize = 8;
 pub(crate) const MAX_FRAMES: usize = 5;
 /// Maximum length of a talker's login name, in bytes.
 const MAX_NAME: usize = 32;
-/// Maximum number of samples in a message: five frames at 48000 Hz.
+/// Form of the sound in a message: Opus.
+const OPUS: u8 = 0;
+/// Form of the sound in a message: Opus whose encoder begins with this message.
+const OPUS_START: u8 = 1;
+/// Maximum number of samples in a message: five frames at 48000 Hz. As many Opus packets are shorter.
 const MAX_SAMPLES: usize = MAX_FRAMES * 960;
 /// Maximum length of a message in bytes.
 pub(crate) const MAX_BYTES: usize = 34 + MAX_TALKERS * (1 + MAX_NAME + 2) + 4 * MAX_SAMPLES;
@@ -46,17 +51,76 @@ pub(crate) struct Mix {
     /// The talkers, with their levels in 0.1 dBFS.
     pub(crate) talkers: Vec<(Name, i16)>,
     /// One or more frames of 20 ms.
-    pub(crate) samples: Vec<i32>,
+    pub(crate) sound: Sound,
+}
+
+/// The sound of a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Sound {
+    /// The exact sums.
+    Exact(Vec<i32>),
+    /// A list of Opus packets, one for each frame.
+    Opus {
+        packets: Vec<u8>,
+        /// Whether the encoder begins with this message, so that the decoder must forget the sound so far.
+        is_start: bool,
+    },
+}
+
+impl Sound {
+    /// Returns the number of frames of 20 ms.
+    pub(crate) fn frames(&self, rate: Rate) -> usize {
+        match self {
+            Self::Exact(samples) => samples.len() / frame_samples(rate),
+            Self::Opus { packets, .. } => packets::iter(packets).count(),
+        }
+    }
+
+    fn encode(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Exact(samples) => {
+                let sample_bytes = usize::from(self.form());
+                samples.iter().for_each(|sample| bytes.extend_from_slice(&sample.to_le_bytes()[..sample_bytes]));
+            }
+            Self::Opus { packets, .. } => bytes.extend_from_slice(packets),
+        }
+    }
+
+    fn form(&self) -> u8 {
+        match self {
+            Self::Exact(samples) if samples.iter().all(|sample| (-(1 << 23)..1 << 23).contains(sample)) => 3,
+            Self::Exact(_) => 4,
+            Self::Opus { is_start: false, .. } => OPUS,
+            Self::Opus { is_start: true, .. } => OPUS_START,
+        }
+    }
+
+    fn decode(form: u8, frames: usize, rate: Rate, bytes: &[u8]) -> Result<Self, &'static str> {
+        match form {
+            3 | 4 if bytes.len() == frames * frame_samples(rate) * usize::from(form) => {
+                Ok(Self::Exact(bytes.chunks_exact(usize::from(form)).map(sample).collect()))
+            }
+            3 | 4 => Err("the number of samples is wrong"),
+            OPUS | OPUS_START => {
+                let mut count = 0;
+                for packet in packets::iter(bytes) {
+                    packet.map_err(|_| "the list of Opus packets is invalid")?;
+                    count += 1;
+                }
+                let sound = Self::Opus { packets: bytes.to_vec(), is_start: form == OPUS_START };
+                (count == frames).then_some(sound).ok_or("the number of Opus packets is wrong")
+            }
+            _ => Err("the form of the sound is unknown; install the same version of palabre-bridge on both machines"),
+        }
+    }
 }
 
 impl Mix {
     /// Returns the bytes of the message. Talkers after the maximum number are omitted.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let is_short = self.samples.iter().all(|&sample| (-(1 << 23)..1 << 23).contains(&sample));
-        let sample_bytes: u8 = if is_short { 3 } else { 4 };
-        let mut bytes = Vec::with_capacity(MAX_BYTES.min(400 + 4 * self.samples.len()));
+        let mut bytes = Vec::with_capacity(MAX_BYTES);
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[VERSION, sample_bytes]);
+        bytes.extend_from_slice(&[VERSION, self.sound.form()]);
         bytes.extend_from_slice(&self.rate.hz().to_le_bytes());
         [self.epoch, self.counter, self.time_us].iter().for_each(|field| bytes.extend_from_slice(&field.to_le_bytes()));
         let talkers = &self.talkers[..self.talkers.len().min(MAX_TALKERS)];
@@ -66,10 +130,8 @@ impl Mix {
             bytes.extend_from_slice(name.as_str().as_bytes());
             bytes.extend_from_slice(&level.to_le_bytes());
         }
-        bytes.push(small(self.samples.len() / frame_samples(self.rate)));
-        for sample in &self.samples {
-            bytes.extend_from_slice(&sample.to_le_bytes()[..usize::from(sample_bytes)]);
-        }
+        bytes.push(small(self.sound.frames(self.rate)));
+        self.sound.encode(&mut bytes);
         bytes
     }
 
@@ -82,20 +144,16 @@ impl Mix {
         if rest.take::<2>()? != MAGIC || rest.take::<1>()? != [VERSION] {
             return Err("the message has another version");
         }
-        let [sample_bytes] = rest.take::<1>()?;
+        let [form] = rest.take::<1>()?;
         let rate = Rate::try_from(u32::from_le_bytes(rest.take()?)).map_err(|_| "the sample rate is invalid")?;
         let [epoch, counter, time_us] = [rest.number()?, rest.number()?, rest.number()?];
         let talkers = rest.talkers()?;
         let [frames] = rest.take::<1>()?;
-        let samples = usize::from(frames) * frame_samples(rate);
-        if !(1..=MAX_FRAMES).contains(&usize::from(frames)) || !(3..=4).contains(&sample_bytes) {
-            return Err("the number of frames or of bytes per sample is invalid");
+        if !(1..=MAX_FRAMES).contains(&usize::from(frames)) {
+            return Err("the number of frames is invalid");
         }
-        if rest.0.len() != samples * usize::from(sample_bytes) {
-            return Err("the number of samples is wrong");
-        }
-        let samples = rest.0.chunks_exact(usize::from(sample_bytes)).map(sample).collect();
-        Ok(Self { rate, epoch, counter, time_us, talkers, samples })
+        let sound = Sound::decode(form, usize::from(frames), rate, rest.0)?;
+        Ok(Self { rate, epoch, counter, time_us, talkers, sound })
     }
 }
 
@@ -161,7 +219,7 @@ mod tests {
             counter: 640,
             time_us: 5_000_000,
             talkers: vec![("alice".parse().unwrap(), -213), ("bob".parse().unwrap(), i16::MIN)],
-            samples,
+            sound: Sound::Exact(samples),
         }
     }
 
@@ -175,6 +233,35 @@ mod tests {
         }
     }
 
+    /// Returns a message of three frames with packets of these lengths.
+    fn opus(lengths: &[usize], is_start: bool) -> Mix {
+        let mut list = Vec::new();
+        lengths.iter().for_each(|length| packets::push(&mut list, &vec![9; *length]));
+        Mix { sound: Sound::Opus { packets: list, is_start }, ..mix(Vec::new()) }
+    }
+
+    #[test]
+    fn opus_packets_are_decoded_as_they_were_encoded() {
+        for (is_start, form) in [(false, 0), (true, 1)] {
+            let mix = opus(&[1, 160, 1275], is_start);
+            let bytes = mix.encode();
+            assert_eq!((bytes[3], bytes.len()), (form, 34 + 8 + 6 + 3 * 2 + 1436));
+            assert_eq!(Mix::decode(&bytes).unwrap(), mix);
+        }
+    }
+
+    #[test]
+    fn invalid_opus_lists_are_refused() {
+        let good = opus(&[160; 3], true).encode();
+        assert!((0..good.len()).all(|length| Mix::decode(&good[..length]).is_err()));
+        // The number of frames, the form of the sound, the length of the first packet.
+        for (at, byte) in [(47, 2), (47, 4), (3, 2), (3, 3), (48, 0), (49, 5)] {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            assert!(Mix::decode(&bytes).is_err(), "byte {at}");
+        }
+    }
+
     #[test]
     fn invalid_messages_are_refused() {
         let good = mix(vec![7; 320]).encode();
@@ -183,7 +270,7 @@ mod tests {
             bytes[at] = byte;
             bytes
         };
-        // Version, bytes per sample, rate, number of talkers, length of a name, a letter of a name, number of frames.
+        // Version, form of the sound, rate, number of talkers, length of a name, a letter of a name, number of frames.
         for (at, byte) in [(0, 0), (2, 2), (3, 2), (3, 4), (4, 0), (32, 9), (33, 99), (34, b'A'), (47, 0), (47, 6)] {
             assert!(Mix::decode(&changed(at, byte)).is_err(), "byte {at}");
         }
@@ -231,6 +318,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = Mix::decode(&[b"PM\x01\x03".as_slice(), &bytes].concat());
+            let _ = Mix::decode(&[opus(&[1], true).encode(), bytes.clone()].concat());
             let _ = Mix::decode(&bytes);
         }
     }

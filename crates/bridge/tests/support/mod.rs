@@ -112,6 +112,26 @@ impl Broker {
         format!("{scheme}://127.0.0.1:{}", self.port)
     }
 
+    /// Returns the lengths in bytes of the next messages with a subject.
+    pub fn next_lengths(&self, subject: &str, count: usize) -> Vec<usize> {
+        let mut server = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        server.set_read_timeout(Some(TIMEOUT)).unwrap();
+        write!(server, "CONNECT {{\"verbose\":false}}\r\nSUB {subject} 1\r\n").unwrap();
+        let mut server = BufReader::new(server);
+        let mut lengths = Vec::new();
+        while lengths.len() < count {
+            let mut line = Vec::new();
+            assert!(server.read_until(b'\n', &mut line).unwrap() > 0, "the server closed the connection");
+            let line = String::from_utf8_lossy(&line);
+            if let Some(length) = line.strip_prefix("MSG ").and_then(|line| line.split_whitespace().last()) {
+                let length = length.parse().unwrap();
+                server.read_exact(&mut vec![0; length]).unwrap();
+                lengths.push(length);
+            }
+        }
+        lengths
+    }
+
     /// Publishes a message without the bridge. Returns the server's answer, up to its `PONG`.
     pub fn publish(&self, options: &str, subject: &str, payload: &[u8]) -> String {
         let mut server = TcpStream::connect(("127.0.0.1", self.port)).unwrap();

@@ -37,15 +37,15 @@ impl Drop for Ended {
 
 impl Cluster {
     /// Starts three machines, each with this number of participants and these lines of `palabre.toml`, and waits until all are connected.
-    /// `message_ms` is the length of the sound in a message.
-    pub fn start(participants: usize, message_ms: u32, palabre_toml: &str) -> Result<Self> {
-        Self::start_in(participants, message_ms, palabre_toml, &[&[]; NAMES.len()])
+    /// `bridge` has more lines of the section `[bridge]`.
+    pub fn start(participants: usize, bridge: &str, palabre_toml: &str) -> Result<Self> {
+        Self::start_in(participants, bridge, palabre_toml, &[&[]; NAMES.len()])
     }
 
     /// Does the same as [`Self::start`], with environment variables for each machine.
     pub fn start_in(
         participants: usize,
-        message_ms: u32,
+        bridge: &str,
         palabre_toml: &str,
         environments: &[&[(&str, &OsStr)]; NAMES.len()],
     ) -> Result<Self> {
@@ -54,10 +54,10 @@ impl Cluster {
         let nats = nats.args(["-a", "127.0.0.1", "-p", &port.to_string()]).stderr(Stdio::null()).spawn();
         let nats = Ended(nats.context("unable to start 'nats-server'; install the package nats-server")?);
         let suites = NAMES.iter().zip(environments).map(|(machine, environment)| {
-            let bridge = format!(
+            let connected = format!(
                 "[bridge]\nmachine = \"{machine}\"\nrooms = [\"main\"]\nservers = [\"nats://127.0.0.1:{port}\"]\n"
             );
-            let settings = format!("{palabre_toml}{bridge}message-ms = {message_ms}\n");
+            let settings = format!("{palabre_toml}{connected}{bridge}\n");
             Suite::start_configured_in(participants, &settings, environment)
         });
         let suites = suites.collect::<Result<Vec<_>>>()?;

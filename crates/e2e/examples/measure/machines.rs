@@ -24,11 +24,11 @@ const HEAD_BYTES: f64 = 52.0;
 /// Maximum length of a segment's content on Ethernet.
 const SEGMENT_BYTES: f64 = 1448.0;
 
-/// Measures with messages of each of these lengths. Each measurement lasts `seconds`.
-pub fn run(messages_ms: &[u32], seconds: u64) -> Result<()> {
-    for &message_ms in messages_ms {
-        println!("machines: three machines, messages of {message_ms} ms");
-        let cluster = Cluster::start(PEOPLE, message_ms, "[room]\nlevelling = false\n")?;
+/// Measures with each of these lines of the section `[bridge]`. Each measurement lasts `seconds`.
+pub fn run(settings: &[&str], seconds: u64) -> Result<()> {
+    for &bridge in settings {
+        println!("machines: three machines, {}", bridge.replace('\n', ", "));
+        let cluster = Cluster::start(PEOPLE, bridge, "[room]\nlevelling = false\n")?;
         delays(&cluster, seconds)?;
         pages(&cluster, seconds)?;
         costs(&cluster, seconds)?;

@@ -38,7 +38,7 @@ pub fn run(seconds: u64) -> Result<()> {
         let faster: [(&str, &OsStr); 2] = [("LD_PRELOAD", library.as_os_str()), ("PALABRE_TEST_PPM", OsStr::new(ppm))];
         faster
     });
-    let cluster = Cluster::start_in(2, 20, "[room]\nlevelling = false\n", &environments.each_ref().map(|it| &it[..]))?;
+    let cluster = Cluster::start_in(2, "", "[room]\nlevelling = false\n", &environments.each_ref().map(|it| &it[..]))?;
     println!("machines-clocks: {seconds} s, clocks faster by {PPM:?} ppm, one talker at a time");
     for (machine, name) in NAMES.iter().enumerate() {
         let speaker = &cluster.suites[machine];

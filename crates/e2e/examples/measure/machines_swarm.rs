@@ -32,7 +32,7 @@ pub fn run(listeners: &[usize], seconds: u64) -> Result<()> {
 
 /// Returns the number of missing records.
 fn measure(listeners: usize, seconds: u64) -> Result<u64> {
-    let cluster = Cluster::start(TALKERS + listeners, 20, SETTINGS)?;
+    let cluster = Cluster::start(TALKERS + listeners, "", SETTINGS)?;
     let (links, certificates) = (links(&cluster), cluster.certificates()?);
     let swarm = Swarm::start(&cluster.suites[0], &links, &certificates, TALKERS * NAMES.len(), seconds)?;
     let cpu = |swarm: &Swarm| {

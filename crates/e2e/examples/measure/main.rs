@@ -37,6 +37,11 @@ use crate::gaps::Line;
 use crate::process::stolen_ticks;
 
 const SECONDS: usize = 60;
+/// Duration of each measurement of the part `machines-opus`.
+const SHORT_S: u64 = 20;
+/// Lines of the section `[bridge]` for Opus between machines.
+const OPUS_20: &str = "codec = \"opus\"\nmessage-ms = 20";
+const OPUS_60: &str = "codec = \"opus\"\nmessage-ms = 60";
 const LONG_SECONDS: usize = 600;
 const DEFAULT_PARTS: [&str; 4] = ["start", "load", "gaps", "latency"];
 const HELP: &str = "\
@@ -78,6 +83,7 @@ usage: measure [PART]...        default: start load gaps latency
   pesq-rates        the same with Opus at 32 kbit/s in rooms of 16 and 48 kHz, 3 minutes
   machines, machines-short
                     delay, bytes and CPU of a room on three machines, with messages of 20 and 60 ms, 13 minutes; or of 20 ms, 2 minutes
+  machines-opus     the same with exact samples in messages of 20 ms, and with Opus at 64 kbit/s in messages of 20 and 60 ms, 8 minutes
   machines-clocks, machines-clocks-short
                     gaps, clicks and delay between machines whose clocks differ, 32 or 3 minutes
   machines-swarm, machines-swarm-short
@@ -137,8 +143,9 @@ fn main() -> Result<()> {
             "pesq-down" => [32, 24, 16].into_iter().try_for_each(|kbps| pesq::run(24_000, 0, kbps))?,
             "pesq-rates" => [16_000, 48_000].into_iter().try_for_each(|rate_hz| pesq::run(rate_hz, 32, 32))?,
             "echo" => echo::run()?,
-            "machines" => machines::run(&[20, 60], SECONDS as u64)?,
-            "machines-short" => machines::run(&[20], 5)?,
+            "machines" => machines::run(&["message-ms = 20", "message-ms = 60"], SECONDS as u64)?,
+            "machines-short" => machines::run(&["message-ms = 20"], 5)?,
+            "machines-opus" => machines::run(&["message-ms = 20", OPUS_20, OPUS_60], SHORT_S)?,
             "machines-swarm" => machines_swarm::run(&[300, 250, 200, 150, 100, 50], SECONDS as u64)?,
             "machines-clocks" => machines_clocks::run(600)?,
             "machines-clocks-short" => machines_clocks::run(20)?,

@@ -21,6 +21,8 @@ pub const RATE_HZ: u32 = 24_000;
 pub const FRAME: usize = 480;
 /// Number of samples of a burst: 200 ms at 24 kHz.
 pub const BURST: usize = 4_800;
+/// Time without sound after which a burst has ended.
+const PAUSE: Duration = Duration::from_millis(500);
 /// Delay of the limiter, in samples.
 pub const LOOK_AHEAD: usize = 120;
 /// RMS level of every voice, in dBFS.
@@ -202,6 +204,14 @@ impl Person {
         while self.heard.len() < samples {
             let more = palabre_host::wait::is_readable(&self.ear, TIMEOUT / 4).unwrap();
             assert!(more, "heard {} of {samples} samples", self.heard.len());
+            self.listen();
+        }
+    }
+
+    /// Reads the ear until `samples` have been heard, or nothing arrives for half a second. For bursts one after another: on a busy machine, one of them may
+    /// lose some frames.
+    pub fn hear_or_pause(&mut self, samples: usize) {
+        while self.heard.len() < samples && palabre_host::wait::is_readable(&self.ear, PAUSE).unwrap() {
             self.listen();
         }
     }

@@ -54,16 +54,7 @@ impl Decoder {
     /// # Errors
     /// `out` is unchanged. Call [`Self::conceal`] if the sound must keep its length.
     pub fn decode(&mut self, packet: &[u8], out: &mut Vec<i16>) -> Result<(), PacketError> {
-        if !(1..=MAX_PACKET_BYTES).contains(&packet.len()) {
-            return Err(PacketError::Length(packet.len()));
-        }
-        let samples_48k = packet::samples_48k(packet).map_err(|_| PacketError::Invalid)?;
-        if samples_48k != frame_samples(48_000) {
-            return Err(PacketError::Duration { tenths_ms: (samples_48k * 10 / 48) as u32 });
-        }
-        if packet::channels(packet).map_err(|_| PacketError::Invalid)? != 1 {
-            return Err(PacketError::Stereo);
-        }
+        check(packet)?;
         self.decode_up_to(frame_samples(self.rate_hz), packet, out)
     }
 
@@ -105,4 +96,19 @@ impl Decoder {
         out.extend_from_slice(self.samples.get(..decoded).unwrap_or(&self.samples));
         Ok(())
     }
+}
+
+/// Returns an error unless the packet has 20 ms of one channel.
+pub(super) fn check(packet: &[u8]) -> Result<(), PacketError> {
+    if !(1..=MAX_PACKET_BYTES).contains(&packet.len()) {
+        return Err(PacketError::Length(packet.len()));
+    }
+    let samples_48k = packet::samples_48k(packet).map_err(|_| PacketError::Invalid)?;
+    if samples_48k != frame_samples(48_000) {
+        return Err(PacketError::Duration { tenths_ms: (samples_48k * 10 / 48) as u32 });
+    }
+    if packet::channels(packet).map_err(|_| PacketError::Invalid)? != 1 {
+        return Err(PacketError::Stereo);
+    }
+    Ok(())
 }

@@ -5,12 +5,12 @@ use opus_pure::{Application, Bandwidth, OpusEncoder, Signal};
 use super::{MAX_PACKET_BYTES, UnsupportedRate, frame_samples, supports};
 
 /// Complexity of the encoder, from 0 to 10. A higher value needs more processor time.
-const COMPLEXITY: i32 = 6;
+pub(super) const COMPLEXITY: i32 = 6;
 /// Complexity of the encoder below 20 kbit/s, from 0 to 10. Compared with [`COMPLEXITY`], this value makes speech better by 0.1
 /// (PESQ-WB) and takes a quarter more time. Higher values make it no better.
 const THIN_COMPLEXITY: i32 = 8;
 /// First byte of a packet that consists of this byte only: a frame of 20 ms, wideband, one channel, that the decoder conceals.
-const MISSING_FRAME: u8 = 9 << 3;
+pub(super) const MISSING_FRAME: u8 = 9 << 3;
 
 /// Encodes one channel of sound.
 #[derive(Debug)]
