@@ -1,4 +1,4 @@
-//! All shared rooms and all other machines.
+//! The state of the bridge: the shared rooms of this machine, and all other machines.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,8 @@ use crate::wire::{Kind, Subject, VERSION, heartbeat_subject, room_subject};
 const LISTEN_FIRST: Duration = Duration::from_millis(1500);
 /// Interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// Minimum time between two arrivals of the same machine. A process that restarts listens for a longer time before it sends anything.
+/// Minimum time between two arrivals of the same other machine: heartbeats that connect it anew. A restarted bridge is not delayed by this, because it
+/// first listens for a longer time.
 const ARRIVAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between two calls of [`Bridge::turn`]. After a longer time, the sound in the pipes is too old and is dropped.
 const STALL: Duration = Duration::from_millis(250);
@@ -87,7 +88,8 @@ impl Bridge {
         let is_old = gap > STALL;
         self.last_turn = now;
         if is_old {
-            // Messages that arrived since the last turn still wait in the socket, so no machine counts as cut off.
+            // Messages that arrived during the stall still wait in the socket. So the stall doesn't count as time without a message, and no machine
+            // is cut off because of it.
             self.peers.values_mut().for_each(|peer| peer.heard_at += gap);
         }
         if self.connected_at.is_some_and(|at| now >= at + LISTEN_FIRST) && !self.is_announced {
@@ -267,7 +269,7 @@ impl Bridge {
         Ok(())
     }
 
-    /// Returns whether this machine may arrive now. Otherwise a machine that leaves and arrives with each message would fill the log,
+    /// Returns whether another machine may arrive now. Without this limit, a machine that leaves and arrives with each message would fill the log,
     /// and make all machines send their states.
     fn may_arrive(&mut self, machine: &Name, now: Duration) -> bool {
         self.arrivals.retain(|_, at| now < *at + ARRIVAL_INTERVAL);

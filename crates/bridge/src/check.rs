@@ -24,7 +24,7 @@ const LISTEN: Duration = Duration::from_millis(1500);
 /// rooms.
 ///
 /// # Errors
-/// The server can't be used, or a room has another sample rate on another machine. With `as_json`, the caller judges the rates.
+/// The server can't be used, or a room has another sample rate on another machine. With `as_json`, another sample rate is not an error.
 pub(crate) async fn run(
     link: &mut Link,
     own: &Name,
@@ -84,7 +84,8 @@ async fn machines(link: &mut Link, own: &Name, rates_hz: &BTreeMap<Name, u32>) -
     machines.into_values().collect()
 }
 
-/// Returns the machine that has sent a heartbeat. A heartbeat that took longer makes `clock_ahead_ms` smaller, so the largest value of all heartbeats counts.
+/// Returns what a heartbeat says of the machine that sent it. A heartbeat that took longer makes `clock_ahead_ms` smaller. So `clock_ahead_ms` is the
+/// largest value of all heartbeats of this machine.
 fn checked(
     machine: &Name,
     heartbeat: Heartbeat,

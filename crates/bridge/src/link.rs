@@ -23,7 +23,7 @@ use crate::wire::{HEARTBEATS, Kind, room_subject};
 const SEND_QUEUE: usize = 48;
 /// Maximum number of received messages that wait in one subscription.
 const RECEIVE_QUEUE: usize = 512;
-/// Maximum number of events of the connection that wait.
+/// Maximum number of events of the connection that wait to be handled.
 const EVENTS: usize = 64;
 /// Timeout for a connection to the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);

@@ -19,11 +19,11 @@ use crate::wire::mix::{Mix, Sound};
 pub(crate) const CUT_OFF_AFTER: Duration = Duration::from_millis(1500);
 /// Time for which a machine that is cut off stays in the room.
 pub(crate) const FORGET_AFTER: Duration = Duration::from_secs(600);
-/// Maximum age of sound. Older sound is dropped.
+/// Maximum age of received sound: how much longer its message took than the fastest message of the last minute. Older sound is dropped.
 const MAX_AGE: Duration = Duration::from_millis(300);
 /// Time for which pages show a machine's talkers as talking after its last sound.
 const TALK: Duration = Duration::from_millis(400);
-/// Minimum interval between two changes of a machine's file.
+/// Minimum interval between two writes of the file of another machine in a room.
 const FILE_INTERVAL: Duration = Duration::from_millis(200);
 /// Limit of the texts of one machine: five a second, twenty at once.
 const TEXT_LIMIT: RateLimit = RateLimit::new(5.0, 20.0);
@@ -152,8 +152,8 @@ impl RoomPeer {
         self.lost_samples = self.lost_samples.saturating_add(samples);
     }
 
-    /// Returns whether a text from this machine is within the limit. Because of the limit, a machine that sends too many texts doesn't displace
-    /// those of other machines.
+    /// Returns whether a text from this other machine is within the limit. Because of the limit, a machine that sends too many texts doesn't displace
+    /// the texts of the other machines.
     pub(crate) fn admits_text(&mut self, now: Instant) -> bool {
         self.text_limit.get_or_insert(TEXT_LIMIT).admit(now)
     }

@@ -158,7 +158,7 @@ impl Room {
         let inbox = Inbox::bind_for_machines(&self.dir.machines()).map_err(|error| text(&error))?;
         let (out_fd, inbox_fd) = (polled(&out), polled(&inbox));
         let error = |error: io::Error| {
-            format!("unable to wait for the sound and the texts of '{}': {error}", self.dir.path().display())
+            format!("unable to wait for the sound and the text messages of '{}': {error}", self.dir.path().display())
         };
         (self.out, self.inbox) = (Some((out, out_fd.map_err(error)?)), Some((inbox, inbox_fd.map_err(error)?)));
         self.clear();
@@ -278,7 +278,7 @@ impl Room {
         }
     }
 
-    /// Stores the queued texts that have an ID, and sends all queued texts to all participants. Never waits for the lock of the room.
+    /// Stores the queued texts that have an ID, and sends all queued texts to this machine's participants. If the room is locked, leaves the rest queued.
     pub(crate) fn tell(&mut self, now: Duration) {
         while let Some((arrived, message)) = self.texts.front() {
             if now < *arrived + MAX_TEXT_AGE {

@@ -26,14 +26,14 @@ use crate::room::polled;
 
 /// Interval between two calls of [`Bridge::turn`] while no event arrives.
 const TURN_INTERVAL: Duration = Duration::from_millis(100);
-/// Maximum number of messages that are handled between two calls of [`Bridge::turn`].
+/// Maximum number of received messages that are handled between two calls of [`Bridge::turn`].
 const MAX_MESSAGES: usize = 64;
-/// Maximum number of different problems that are logged before the next connection.
+/// Maximum number of different problems that are logged until the server is connected again.
 const MAX_PROBLEMS: usize = 16;
 /// Timeout for sending the last messages before the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Connects the rooms until a signal arrives.
+/// Connects the rooms until a signal arrives; with `--new-nkey` or `--check`, does only what this option says.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     if let Some(path) = &args.new_nkey {
         return nkey::create(path);

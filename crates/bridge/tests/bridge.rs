@@ -171,7 +171,7 @@ fn sound_of_a_bridge_that_was_stopped_is_not_played_later() {
     let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
     connect(&mut lyon, &mut paris);
     lyon.bridge().signal("STOP");
-    // Half of what the pipe holds.
+    // Half as much sound as the pipe can hold.
     lyon.send(&[8; 8]);
     paris.wait_for_machine("lyon", true);
     lyon.bridge().signal("CONT");

@@ -16,7 +16,7 @@ use support::*;
 
 /// How much faster the clock of `paris` is. Larger than the difference of real clocks, so that the buffers would run empty or over within a minute.
 const PPM: f64 = 900.0;
-/// Timeout for sound without a break.
+/// Timeout for waiting until sound without a break begins.
 const SETTLE: Duration = Duration::from_secs(60);
 /// Number of frames without a break after which a break is a fault.
 const SETTLED: usize = 2 * 50;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::text;
 
-/// Maximum number of servers and of rooms.
+/// Maximum number of NATS servers, and maximum number of shared rooms.
 const MAX_ENTRIES: usize = 100;
 
 /// How `palabre-bridge` shares rooms with other machines. [`Bridge::default`] shares none.
@@ -71,7 +71,7 @@ impl Default for Bridge {
 }
 
 impl Bridge {
-    /// Returns the settings with paths that start at `dir`.
+    /// Returns the settings with each relative path resolved against `dir`.
     pub(crate) fn resolved(self, dir: &Path) -> Self {
         let resolve = |path: Option<PathBuf>| path.map(|path| dir.join(path));
         let (credentials, nkey, ca) = (resolve(self.credentials), resolve(self.nkey), resolve(self.ca));
@@ -125,7 +125,10 @@ fn servers<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> 
 fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let list = Vec::<String>::deserialize(from)?;
     if list.len() > MAX_ENTRIES {
-        return Err(D::Error::custom(format!("the list has {} entries; use at most {MAX_ENTRIES}", list.len())));
+        return Err(D::Error::custom(format!(
+            "the list in [bridge] has {} entries; use at most {MAX_ENTRIES}",
+            list.len()
+        )));
     }
     Ok(list)
 }

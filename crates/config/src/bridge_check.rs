@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Differences between two clocks up to this value are ignored. They include the time that a heartbeat needs.
+/// Maximum difference between two clocks that is ignored, in ms. A measured difference includes the time that a heartbeat needs to arrive.
 const MAX_CLOCK_DIFFERENCE_MS: u64 = 2000;
 
 /// The result of a check that the NATS server accepted.
@@ -21,10 +21,10 @@ pub struct CheckedMachine {
     pub machine: String,
     /// Version of the machine's programs.
     pub suite: String,
-    /// The rooms that the machine shares.
+    /// The rooms that the other machine shares.
     pub rooms: Vec<CheckedRoom>,
-    /// How many milliseconds the machine's clock is ahead of this machine's clock, minus the time that the heartbeat needed. Negative if it is
-    /// behind. `None` if the machine doesn't send its time.
+    /// How many milliseconds the other machine's clock seems ahead of this machine's clock: the time that the heartbeat contains, minus the
+    /// time of its arrival. Negative if the clock is behind. `None` if the other machine doesn't send its time.
     pub clock_ahead_ms: Option<i64>,
 }
 

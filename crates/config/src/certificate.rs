@@ -96,7 +96,7 @@ pub struct SelfSigned {
 pub fn self_signed(hosts: &[String]) -> Result<SelfSigned, CertificateError> {
     let refused = |cause: String| CertificateError::Hosts { hosts: hosts.join(", "), cause };
     let Some(first) = hosts.first() else {
-        return Err(refused("at least one host is needed".into()));
+        return Err(refused("the certificate needs at least one DNS name or IP address".into()));
     };
     make(hosts, first).map_err(|error| refused(error.to_string()))
 }

@@ -60,7 +60,7 @@ pub enum Request {
         #[serde(with = "text::name")]
         name: Name,
     },
-    /// Start a participant's listener that was stopped, waits for its restart, or failed too often. Answered by
+    /// Start a participant's listener that was stopped, that waits for its restart, or that failed too often. Answered by
     /// [`Response::Ok`] when the listener serves.
     Start {
         /// The participant.
@@ -141,7 +141,10 @@ pub enum RecordAction {
 /// The supervisor's answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-#[expect(clippy::large_enum_variant, reason = "a process has few answers at a time")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a process holds few answers at the same time, so a large one wastes little memory"
+)]
 pub enum Response {
     /// The request was carried out.
     Ok,
@@ -182,7 +185,8 @@ pub struct Changes {
     /// Participants whose gain or mute has changed. Their listeners stay.
     #[serde(default)]
     pub gains: Vec<String>,
-    /// Whether the certificate or its key has changed. Then every listener was told to read both again.
+    /// Whether the certificate or its key has changed, so that a reload tells every listener to get the certificate again. False if the reload
+    /// replaces all listeners, because settings have changed too.
     #[serde(default)]
     pub certificate: bool,
     /// The faults: one line for each invalid file.
@@ -247,8 +251,8 @@ struct Versioned {
 
 /// Sends a request to the control socket at `path`, and waits at most `timeout` for the answer.
 ///
-/// Repeats a request that can be repeated if the connection is closed without an answer, since the supervisor may have
-/// replaced its program.
+/// If the connection is closed without an answer, the supervisor may have replaced its program. Then sends the request
+/// again, unless it is one that must not be executed twice, such as a restart.
 ///
 /// # Errors
 /// [`ControlError::Connect`] if no supervisor runs; otherwise the other [`ControlError`]s.

@@ -1,7 +1,7 @@
 //! The secret of an installation, and the key of each participant that is derived from it. A listener makes the cookies of browsers with the
 //! participant's key.
 //!
-//! The secret is state, not configuration: the process that needs it first creates it below `/var/lib`. The supervisor derives the keys of its
+//! The secret is state, not configuration: the first process that needs it creates it below `/var/lib`. The supervisor derives the keys of its
 //! listeners, so that no listener needs the secret.
 
 use std::fmt;

@@ -55,7 +55,7 @@ impl ConfigError {
         Self { missing, denied, ..Self::new(path, error.to_string()) }
     }
 
-    /// Returns the error of a TOML parser. `text` is the content of the file, from which the line number of the error
+    /// Converts the error of a TOML parser. `text` is the content of the file, from which the line number of the error
     /// is computed.
     pub(crate) fn toml(path: &Path, text: &str, error: &toml::de::Error) -> Self {
         let line = error.span().and_then(|span| text.get(..span.start)).map(|before| before.matches('\n').count() + 1);

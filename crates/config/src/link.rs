@@ -187,13 +187,13 @@ fn check_path(path: &str) -> Result<(), String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || "-._~/".contains(c);
     if let Some(other) = path.chars().find(|c| !allowed(*c)) {
         return Err(format!(
-            "its path contains '{other}'; use ASCII letters, digits, '-', '.', '_', '~', '/', {NAME} and {PORT}"
+            "the link's path contains '{other}'; use ASCII letters, digits, '-', '.', '_', '~', '/', {NAME} and {PORT}"
         ));
     }
     // The first and the last part are empty, because the path begins and ends with '/'.
     let inner = &path[1..path.len().max(2) - 1];
     match !inner.is_empty() && inner.split('/').any(|part| ["", ".", ".."].contains(&part)) {
-        true => Err("its path contains '//', '/./' or '/../'".to_owned()),
+        true => Err("the link's path contains '//', '/./' or '/../'".to_owned()),
         false => Ok(()),
     }
 }
@@ -268,11 +268,11 @@ mod tests {
             ("https://a.org/{name}", "must end with '/'"),
             ("https://{name}.a.org", "must end with '/'"),
             ("https://a.org/{name}/?key=", "must end with '/'"),
-            ("https://a.org/{name}/?a/", "its path contains '?'"),
-            ("https://a.org/{name}/{room}/", "its path contains '{'"),
-            ("https://a.org/{name}/#/", "its path contains '#'"),
-            ("https://a.org/a b/{name}/", "its path contains ' '"),
-            ("https://a.org/é/{name}/", "its path contains 'é'"),
+            ("https://a.org/{name}/?a/", "the link's path contains '?'"),
+            ("https://a.org/{name}/{room}/", "the link's path contains '{'"),
+            ("https://a.org/{name}/#/", "the link's path contains '#'"),
+            ("https://a.org/a b/{name}/", "the link's path contains ' '"),
+            ("https://a.org/é/{name}/", "the link's path contains 'é'"),
             ("https://a.org//{name}/", "'//'"),
             ("https://a.org/../{name}/", "'/../'"),
             ("https:///{name}/", "'' is no DNS name"),

@@ -8,7 +8,8 @@ use serde::Deserialize;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Proxy {
-    /// `proxy.addresses`: addresses from which the proxies connect, default none. A listener believes no other client.
+    /// `proxy.addresses`: addresses from which the proxies connect, default none. A listener ignores the
+    /// addresses that other clients report.
     pub addresses: Vec<IpAddr>,
     /// `proxy.client-address`: how the proxies report the address of a client.
     pub client_address: ClientAddress,

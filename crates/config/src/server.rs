@@ -88,10 +88,10 @@ pub enum CodecSetting {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "kebab-case", deny_unknown_fields)]
 pub struct Limits {
-    /// `limits.connections`: maximum number of connections, default 48.
+    /// `limits.connections`: maximum number of connections to one listener, default 48.
     #[serde(deserialize_with = "text::count")]
     pub connections: usize,
-    /// `limits.streams`: maximum number of streams among the connections, default 8.
+    /// `limits.streams`: maximum number of these connections that are streams, default 8.
     #[serde(deserialize_with = "text::count")]
     pub streams: usize,
 }
@@ -133,7 +133,7 @@ impl Server {
         Self::from_toml(dir, &Self::text(dir)?)
     }
 
-    /// Returns the settings of a `palabre.toml` in `dir` without any setting.
+    /// Returns the settings of an empty `palabre.toml` in `dir`: the defaults, with paths below `dir`.
     #[must_use]
     pub fn defaults(dir: &Path) -> Self {
         Written::default().into_server(dir)

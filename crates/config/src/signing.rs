@@ -122,7 +122,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotTls => "the message is not one that a TLS server signs",
-            Self::TooOften => "too many handshakes at this listener or at all listeners together",
+            Self::TooOften => "too many requests per second from this listener, or from all listeners together",
             Self::OtherChain => "the signer doesn't have the key of this certificate",
             Self::Scheme => "the key doesn't support the signature scheme",
             Self::Failed => "the key can't sign",
@@ -284,7 +284,7 @@ pub struct SignerReport {
     pub fault: String,
     /// Whether the signer has a certificate and its key: those that it read last, or the previous ones.
     pub has_certificate: bool,
-    /// Number of orders other than [`Order::Serve`] that the signer has executed for this supervisor.
+    /// Number of orders other than [`Order::Serve`] that the signer has executed since it connected to the supervisor.
     pub orders: u64,
     /// The result of the last [`Order::Check`]: why the certificate and the key can't be used; empty if they can.
     pub checked: String,

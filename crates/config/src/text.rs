@@ -71,7 +71,7 @@ pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Err
 
 /// Parses the length of the sound in a message to other machines: whole frames of 20 ms, from 20 to 100 ms.
 pub(crate) fn message_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    const LENGTHS: &str = "a length in ms; use a multiple of 20 from 20 to 100";
+    const LENGTHS: &str = "a length in ms for the sound in a message; use a multiple of 20 from 20 to 100";
     let ms = integer(from, LENGTHS)?;
     if (20..=100).contains(&ms) && ms % palabre_room::FRAME_MS == 0 {
         return Ok(ms);
@@ -148,7 +148,7 @@ pub(crate) mod moment {
     use super::{Deserialize, Deserializer, Error, Moment, Serializer, Value};
     use serde::Serialize;
 
-    #[expect(clippy::ref_option, reason = "serde asks for a reference to the field")]
+    #[expect(clippy::ref_option, reason = "serde calls this function with a reference to the whole field")]
     pub(crate) fn serialize<S: Serializer>(moment: &Option<Moment>, to: S) -> Result<S::Ok, S::Error> {
         let datetime = moment.and_then(|moment| moment.to_string().parse::<toml::value::Datetime>().ok());
         datetime.serialize(to)

@@ -63,7 +63,7 @@ fn the_example_of_the_server_shows_every_field_with_its_default() {
     }
 }
 
-/// A line `#key = value` shows the default of `key`; no other key is set.
+/// In the installed `palabre.toml`, each line `#key = value` shows the default of `key`, and no line sets a key.
 #[test]
 fn the_installed_file_shows_every_key_with_its_default() {
     let shown: String = INSTALLED

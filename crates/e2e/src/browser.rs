@@ -36,11 +36,11 @@ const FLAGS: [&str; 15] = [
     "--ignore-certificate-errors",
     "--window-size=1280,800",
     "--disable-extensions",
-    // Without these pages of its own, each Chromium needs a second less of the processors when it starts.
+    // Turn off hidden pages and processes of Chromium's own, which take a second of processor time at each start.
     "--disable-features=WebUIOmniboxPopup,WebUIOmniboxAimPopup,WebUIOmniboxFullPopup,SpareRendererForSitePerProcess,Glic",
     // A window without tabs: the sign for loading in a tab turns as long as the stream lasts. Kiosk mode would make the background of screenshots wrong.
     "--app=data:,",
-    // A host that is not the loopback for the page, so that it chooses the codec by what the line carries.
+    // A host name that the page doesn't recognise as this machine, so that the page chooses the codec by the rate that the line carries.
     "--host-resolver-rules=MAP far.palabre.test 127.0.0.1",
 ];
 
@@ -264,7 +264,7 @@ impl Browser {
         Ok(samples)
     }
 
-    /// Returns for each recorded block from sample `start` on its first sample and that sample's wall-clock time in ms.
+    /// Returns pairs of a sample, from sample `start` on, and its wall-clock time in ms. The samples are 4800 or a little more apart.
     pub fn tap_times(&self, tap: Tap, start: usize) -> Result<Vec<(f64, f64)>> {
         let value = self.run(&format!("return window.palabreTap.times({}, {start})", tap.name()))?;
         let pair = |pair: &Value| Some((pair[0].as_f64()?, pair[1].as_f64()?));
@@ -308,7 +308,8 @@ impl Browser {
         self.sound.as_ref().context("this browser has no PulseAudio server")?.mute_microphone(muted)
     }
 
-    /// Makes the microphone of such a Chromium deliver only zeros, as a device that has died, or its sound again. Chromium gets no event.
+    /// Makes the microphone of a Chromium that was started by [`Self::with_pulse_microphone`] deliver only zeros, as a device that has died, or its
+    /// sound again. Chromium gets no event.
     pub fn set_microphone_dead(&self, is_dead: bool) -> Result<()> {
         self.sound.as_ref().context("this browser has no PulseAudio server")?.set_microphone_dead(is_dead)
     }
@@ -388,7 +389,8 @@ fn fake_microphone(voice: Option<&Path>) -> Vec<String> {
     [vec!["--use-fake-device-for-media-stream".into()], permission].concat()
 }
 
-/// Starts chromedriver, which prints the port that it chose. It chooses a free port of IPv4, and ends if another process has this port of IPv6.
+/// Starts chromedriver, which prints the port that it chose. It chooses a free port of IPv4, and ends if another process has this port of IPv6. Then
+/// this function starts it again.
 fn start_driver(sound: Option<&Sound>) -> Result<(Child, BufReader<ChildStdout>, u16)> {
     const MAX_TRIES: usize = 5;
     let mut printed = String::new();

@@ -24,7 +24,7 @@ pub type Tls = StreamOwned<ClientConnection, TcpStream>;
 const IO_TIMEOUT: Duration = Duration::from_secs(20);
 /// Size of the receive buffer of a connection with small buffers.
 const NARROW_BYTES: usize = 8 * 1024;
-/// Maximum segment size of such a connection.
+/// Maximum segment size of a connection with small buffers.
 const NARROW_SEGMENT_BYTES: u32 = 200;
 /// Maximum result of [`Answer::waiting_bytes`].
 const WAITING_BYTES_MAX: usize = 64 * 1024;

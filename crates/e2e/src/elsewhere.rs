@@ -47,7 +47,7 @@ impl Elsewhere {
         let (heads, html) = (Arc::clone(&server.heads), html.to_owned());
         std::thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
-                // The number of the connection's head is known before the head is complete, so that a connection without a request counts too.
+                // Add the text of this connection before its request arrives, so that a connection without a request is counted too.
                 let number = locked(&heads).len();
                 locked(&heads).push(String::new());
                 let (heads, tls, html) = (Arc::clone(&heads), tls.clone(), html.clone());
@@ -60,7 +60,8 @@ impl Elsewhere {
         Ok(server)
     }
 
-    /// Returns the head of the request on each connection: empty if the head is incomplete, an error if there was none.
+    /// Returns a text for each accepted connection: the head of its request, an error if the connection failed, or an empty text if no complete head
+    /// has arrived yet.
     #[must_use]
     pub fn heads(&self) -> Vec<String> {
         locked(&self.heads).clone()

@@ -32,7 +32,7 @@ user_pref("network.connectivity-service.enabled", false);
 "#;
 
 const ANALYSER: &str = r"() => {
-  // After a reload Firefox may run this script a second time, seconds after the page connected its sound.
+  // Do nothing on a second run: after a reload Firefox may run this script a second time, seconds after the page connected its sound.
   if (window.top !== window || window.heardDbfs) return;
   const analysers = [];
   const connect = AudioNode.prototype.connect;

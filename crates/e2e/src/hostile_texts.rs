@@ -24,7 +24,7 @@ const MESSAGE_CHARS: usize = 500;
 const NAME_CHARS: usize = 64;
 /// Number of messages that a participant may send at once.
 const BURST: usize = 5;
-/// Interval between messages to a listener, which accepts 20 a second.
+/// Interval between messages to the socket of a listener, which accepts 20 a second from all participants together.
 const MESSAGE_INTERVAL: Duration = Duration::from_millis(50);
 /// A message and a name that are harmless. The message has a link.
 const HARMLESS: &str = "see https://example.org/ and greet Zoé";
@@ -144,8 +144,8 @@ impl<'a, P: Page> Attacked<'a, P> {
         Ok(())
     }
 
-    /// Makes all texts markup of a page without a policy, and checks that scripts run and requests go to the other server. So the other checks
-    /// can fail. `open` opens an address.
+    /// Makes all texts markup of a page without a policy, and checks that scripts run and requests go to the other server. This
+    /// shows that the other checks would notice scripts and requests. `open` opens an address.
     pub fn texts_run_without_protection(&self, open: impl Fn(&str) -> Result<()>) -> Result<()> {
         open(&format!("http://127.0.0.1:{}/", self.elsewhere.port))?;
         self.page.wait_until("document.title === 'elsewhere'")?;
@@ -185,7 +185,7 @@ impl<'a, P: Page> Attacked<'a, P> {
             row.querySelector('.name').title, row.querySelector('.mute-for-me').getAttribute('aria-label')])";
         let mut last = BTreeSet::new();
         wait_for("all names", TIMEOUT, || {
-            // The supervisor replaces the file when a participant's state changes.
+            // Replace the file again if the supervisor has replaced it, as it does when a participant's state changes.
             if fs::read_to_string(self.suite.room().join("names")).ok()? != text {
                 replace_names(&self.suite.room(), &text).ok()?;
             }
@@ -221,10 +221,10 @@ impl<'a, P: Page> Attacked<'a, P> {
 
     /// Writes texts with control characters into the page's own line, which replaces these characters by spaces.
     fn shows_own_messages(&self) -> Result<()> {
-        // One more message than these is within the rate limit.
+        // Leave one message of the rate limit unused, because this page has already sent the harmless message.
         let texts: Vec<_> = self.texts.iter().filter(|text| !is_message(text)).take(BURST - 1).collect();
         self.page.run(&write(&json!(texts)))?;
-        // A line of text drops line breaks.
+        // The page's input field for messages drops line breaks.
         let cleaned = |text: &&String| {
             let line = text.replace(['\r', '\n'], "");
             let spaced: String = line.chars().map(|c| if is_message(&c.to_string()) { c } else { '\0' }).collect();

@@ -69,7 +69,7 @@ for (const name of all('.name')) {
   const { bottom, width } = box(name);
   const machine = name.querySelector('.machine');
   const nameLength = name.firstChild.length;
-  // Returns the line of a letter of the name, or of the machine after it. The lines after the last visible one are hidden.
+  // Returns the vertical position of the line that has this letter of the name, or of the machine's name after it; null if the line is hidden.
   const lineOf = (at) => {
     const range = document.createRange();
     const [text, begin] = at < nameLength ? [name.firstChild, at] : [machine.firstChild, at - nameLength];

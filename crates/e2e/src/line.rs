@@ -26,9 +26,9 @@ pub struct Delays {
     pub rtt: Duration,
     /// Maximum random delay of each piece from the server, evenly distributed.
     pub jitter: Duration,
-    /// On average, one of this many pieces is delayed by `stall` in addition. 0 means none.
+    /// On average, one of this many pieces from the server is delayed by `stall` in addition. 0 means none.
     pub stall_every: u32,
-    /// Additional delay of one piece in `stall_every`.
+    /// Additional delay of one piece in `stall_every` from the server.
     pub stall: Duration,
     /// Maximum rate of the data in each direction of each connection. 0 means no limit.
     pub bits_per_s: u32,

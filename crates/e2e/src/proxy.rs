@@ -86,7 +86,7 @@ fn free_port() -> Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
-/// Sets the template of the links, and returns the configuration that `palabre` writes for it.
+/// Sets the template of the links in palabre.toml, and returns the proxy's configuration that `palabre proxy-config` writes for it.
 fn configuration(suite: &Suite, link: &str, arguments: &[&str]) -> Result<String> {
     let file = suite.dir().join("etc/palabre.toml");
     let text = fs::read_to_string(&file)?;

@@ -36,7 +36,7 @@ impl Sound {
         let child = Command::new("pulseaudio")
             .args(["--daemonize=no", "--exit-idle-time=-1", "--use-pid-file=no", "--disallow-exit", "-n"])
             .args([FIRST_CARD, SECOND_CARD].iter().flat_map(|card| ["-L".to_owned(), null_sink(card)]))
-            // Browsers don't list monitors as microphones.
+            // Make a source from the monitor, because browsers don't list monitors as microphones.
             .arg("-L")
             .arg(format!("module-remap-source master={FIRST_CARD}.monitor source_name={MICROPHONE}"))
             .arg("-L")

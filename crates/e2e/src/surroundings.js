@@ -33,7 +33,7 @@
     seen.asked.push(structuredClone(wanted.audio));
     const isProbe = new Error().stack.includes('silence-probe.js');
     const media = await getUserMedia.call(this, wanted);
-    // The probe of a silent microphone opens the device a second time.
+    // Leave out the tracks of the silence probe, which opens the microphone a second time.
     if (!isProbe) seen.tracks.push(...media.getTracks());
     return media;
   };

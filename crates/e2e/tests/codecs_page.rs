@@ -34,7 +34,7 @@ fn voice() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("speech/english-man-16000Hz-mono.wav")
 }
 
-/// Starts a suite with a tone in the room, and a page that was not opened yet.
+/// Starts a suite with a tone in the room, and a browser that has not opened the page yet.
 fn scene() -> (Suite, Talker, Browser) {
     let suite = Suite::start(2).unwrap();
     let talker = Talker::tone(&suite.client, &suite.links[1], TONE_HZ, -20.0);
@@ -61,7 +61,7 @@ fn plays(page: &impl Page, codec: &str) {
     page.wait_until(&format!("palabreState.codec === '{codec}'")).unwrap();
 }
 
-/// Returns the level of the quietest 10 ms, in dBFS, and the largest corner of the wave, where a click would be.
+/// Returns the level of the quietest 10 ms, in dBFS, and the largest second difference of the samples. A click has a large one.
 fn quietest_and_sharpest(samples: &[i16], rate_hz: u32) -> (f64, i32) {
     let quietest = samples.chunks_exact(rate_hz as usize / 100).map(rms_dbfs).fold(f64::INFINITY, f64::min);
     let corner = |w: &[i16]| (i32::from(w[0]) - 2 * i32::from(w[1]) + i32::from(w[2])).abs();
@@ -97,7 +97,8 @@ fn opus_is_heard_without_gaps_over_renewals_and_changes_of_the_codec() {
         let state = browser.run("return palabreState").unwrap();
         println!("quietest 10 ms: {quietest:.1} dBFS, sharpest corner: {sharpest}");
         assert!(quietest > -25.0, "{quietest} dBFS, {state}");
-        // The corner of the tone itself is 24, and 65 where the encoder changes its mode in the first half second. A join without a fade has 270.
+        // The largest second difference of the tone itself is 24, and 65 where the encoder changes its mode in the first half second. Two
+        // streams that are joined without a fade have 270.
         assert!(sharpest < 130, "{sharpest}, {state}");
         assert_eq!((&state["lost"], &state["reconnects"]), (&json!(0), &json!(0)));
     });
@@ -174,7 +175,7 @@ fn page_compresses_both_directions_when_the_line_becomes_too_slow() {
     // PCM needs 550 kbit/s down and 400 kbit/s up.
     line.change(Delays { rtt, bits_per_s: 128_000, ..Delays::default() });
     browser.wait_until("palabreState.codec.startsWith('Opus') && palabreState.uplinkCodec.startsWith('Opus')").unwrap();
-    // The line carries the rest of the PCM, and then every chunk.
+    // The PCM that still waits in the line delays the first chunks in Opus, so chunks may be lost. After that the line carries every chunk.
     wait_for("four seconds without a lost chunk", TIMEOUT, || {
         let counts = "return [palabreState.lost, palabreState.reconnects]";
         let before = browser.run(counts).unwrap();

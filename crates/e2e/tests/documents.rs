@@ -13,7 +13,7 @@ const FIRST_SCREEN_LINES: usize = 60;
 /// The commands that try and test everything.
 const COMMANDS: [&str; 2] = ["scripts/try", "scripts/test"];
 
-/// The top level without licences and dot-files.
+/// The files and directories in the top level of the repository, without licences and dot-files.
 const TOP_LEVEL: [&str; 7] = ["Cargo.lock", "Cargo.toml", "README.md", "crates", "docs", "scripts", "systemd"];
 
 fn root() -> PathBuf {
@@ -141,7 +141,7 @@ fn relative_links_are_not_dead() {
     assert!(dead.is_empty(), "dead links: {dead:#?}");
 }
 
-/// Installs the documents below `directory`, as scripts/package and scripts/install do.
+/// Installs the documents into `directory`, by the function of scripts/stage that scripts/package and scripts/install use.
 fn install_documents(directory: &Path) {
     let mut bash = Command::new("bash");
     bash.args(["-euc", ". scripts/stage; stage_documents \"$1\"", "bash"]).arg(directory).current_dir(root());

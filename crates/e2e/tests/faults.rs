@@ -6,7 +6,8 @@ use std::time::Duration;
 use palabre_e2e::faults::{Options, Row, run};
 
 /// Maximum number of wrong mixes of one participant after a fault. A busy machine delays a chunk of a talker more than all earlier chunks; then the mixer's
-/// buffer of this talker runs dry, which disturbs one or two mixes. A fault that changes the mixes makes 22 wrong in the time of a fault.
+/// buffer of this talker runs dry, which disturbs one or two mixes. A fault that changes the mixes of other participants makes 22 of them wrong while
+/// it lasts.
 const MIXES_MAX: u64 = 4;
 
 #[test]

@@ -124,7 +124,7 @@ fn sends_and_shows_texts(suite: &Suite, firefox: &Firefox) {
     firefox.wait_until("document.title.startsWith('(1) ')").unwrap();
 }
 
-/// The texts of one message each that are written at once.
+/// Texts that are written at once, each as a message of its own.
 const SHORT_TEXTS: [&str; 12] =
     ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"];
 
@@ -172,7 +172,7 @@ fn assert_is_reconnected(suite: &Suite, firefox: &Firefox, other: &Recording, ev
             "palabreState.opened > {opened} && palabreState.connection === 'live' && palabreState.uplink === 'open'"
         ))
         .unwrap();
-    // Wait for chunks of two seconds, more than the analyser's window.
+    // Wait until two seconds of sound have arrived, more than the analyser's window.
     let chunks = firefox.run("return palabreState.chunks").unwrap();
     firefox.wait_until(&format!("palabreState.chunks > {chunks} + 50")).unwrap();
     assert_hears(firefox);
@@ -226,7 +226,7 @@ fn participant_with_firefox_hears_speaks_mutes_reloads_and_reconnects() {
         firefox.press_media_key(key).unwrap();
         firefox.wait_until(&format!("palabreState.muted === {muted}")).unwrap();
     }
-    // The first text was written before the page was loaded again.
+    // The page still shows the first of the expected texts, which was written before the page was reloaded.
     sends_and_shows_texts(&suite, &firefox);
     let texts = "return [...document.querySelectorAll('.message-text')].map((text) => text.textContent)";
     let expected = ["mhMH m", "during the outage", "first", "second", "see https://example.org/a?b"];

@@ -231,7 +231,7 @@ fn set_names(suite: &Suite, lines: &str) {
         fs::read_to_string(&file).ok().filter(|text| text.starts_with("p01\there muted\t"))
     })
     .unwrap();
-    // The listener reads the copy when the file has changed.
+    // The listener reads the copy in `.shown` when the file `names` of the room has changed, so replace the copy first.
     for file in [suite.room().join(".shown/names"), file] {
         fs::write(file.with_extension("test"), format!("p01\there muted\tParticipant 1\n{lines}")).unwrap();
         fs::rename(file.with_extension("test"), &file).unwrap();
@@ -302,7 +302,7 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     counts_people(&browser, ["", "1 absent"], ["", "1 away"]);
     check(&browser, "names").unwrap();
 
-    // Only the participants who are here decide between circle and list.
+    // Participants who are away don't count when the page chooses between circle and list.
     set_names(&suite, &villagers(2..=30, |_| "away"));
     browser.wait_until("document.querySelectorAll('#people > .person').length === 1").unwrap();
     let shown = "return [document.getElementById('people').dataset.crowd, document.getElementById('stage').hidden, \

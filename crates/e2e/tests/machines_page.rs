@@ -133,7 +133,7 @@ fn pages_on_two_machines_talk_see_and_write_to_each_other() {
     loudness_is(&lyon, |dbfs| dbfs > -45.0);
     loudness_is(&paris, |dbfs| dbfs > -45.0);
     check(&paris, "two-machines").unwrap();
-    // Paris still talks. Its own sound must not come back from Lyon.
+    // The participant on the machine `paris` still talks. This sound must not come back from the machine `lyon`.
     lyon.click("#mute").unwrap();
     paris.wait_until(&has("alice@lyon", "silenced")).unwrap();
     loudness_is(&paris, |dbfs| dbfs < -80.0);

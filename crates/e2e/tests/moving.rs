@@ -11,7 +11,7 @@ use palabre_e2e::client::Client;
 use palabre_e2e::suite::{Link, TIMEOUT, binary};
 use palabre_e2e::wait_for;
 
-/// First port of the next machine. The ports are below the kernel's range of client ports.
+/// First port of the next machine that a test starts. The ports are below the kernel's range of client ports.
 static PORTS: AtomicU16 = AtomicU16::new(26_000);
 
 /// A machine: a supervisor with its listeners, without a mixer. Dropping this value ends the supervisor.
@@ -207,7 +207,7 @@ fn replaced_participant_loses_the_access_that_the_previous_one_had() {
     assert_eq!(open(&new.client, &replaced).0, 303);
     let printed = old.export_to(&new, &["--all"], &["--replace"]);
     assert!(printed.starts_with("alice: replaced by the imported participant: "), "{printed}");
-    // The port of the document isn't in the range of the new machine, so the participant keeps the port of this machine.
+    // The port in the document isn't in the port range of the new machine, so the participant keeps the port that it had on the new machine.
     assert_eq!(new.load("alice").port, replaced.port);
     assert_eq!(
         (open(&new.client, &replaced).0, open(&new.client, &Link { port: replaced.port, ..link.clone() }).0),

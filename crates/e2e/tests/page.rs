@@ -16,7 +16,7 @@ use palabre_e2e::wait_for;
 use palabre_sound::measure::goertzel_dbfs;
 use palabre_testing::undisturbed_by;
 
-/// If a record is late by less, the page opens no second stream: it waits for 250 ms at least.
+/// Maximum disturbance of this machine that can't make the page open a second stream: the page waits at least 250 ms for a late record.
 const LATE_AFTER: Duration = Duration::from_millis(100);
 
 fn voice() -> PathBuf {
@@ -242,8 +242,9 @@ fn newer_page_takes_the_microphone_and_the_older_page_says_so_and_when_it_is_fre
     newer_page_follows_and_offers_the_microphone_again(&older, &newer);
 }
 
-/// Checks that a page that has lost the microphone shows the hand that the other page raises. After that page has left, the hand is lowered and the
-/// microphone is free. A hand that was raised before the other page joins, and took the microphone, is also lowered when its page leaves.
+/// `other` is a newer page of the same participant, and has taken the microphone from `page`. Checks that `page` shows the hand that `other` raises.
+/// After `other` has left, the hand is lowered and the microphone is free. Then `page` raises a hand, and `other` takes the microphone again: the
+/// hand is lowered when `page` leaves.
 fn newer_page_follows_and_offers_the_microphone_again(other: &Browser, page: &Browser) {
     let notice = |title: &str| format!("document.querySelector('.notice strong').textContent === '{title}'");
     page.wait_until(&notice("Another window uses your microphone")).unwrap();
@@ -300,7 +301,7 @@ fn write(page: &Browser, text: &str) {
     page.run(&script.replace("{text}", text)).unwrap();
 }
 
-/// Moves both participants to another room. Checks that the other one hears nothing of the page there until its user unmutes.
+/// Moves p02, and then the participant of `page`, to another room. Checks that p02 hears nothing of `page` there until the user of `page` unmutes.
 fn is_muted_by_a_move_to_another_room(suite: &Suite, page: &Browser) {
     page.wait_until("!palabreState.muted && palabreState.uplink === 'open'").unwrap();
     suite.palabre(&["move", "p02", "other"]).unwrap();

@@ -91,7 +91,7 @@ fn restart_all_replaces_one_listener_at_a_time_and_stops_at_a_failure() {
     people.suite.palabre(&["stop", "p01"]).unwrap();
     let certificate = people.suite.dir().join("etc/tls/cert.pem");
     std::fs::write(&certificate, "this is no certificate\n").unwrap();
-    // The next signer has no previous certificate, with which the listeners would start.
+    // This signer still has the previous certificate, with which listeners would start. The next signer finds only the invalid file.
     people.suite.kill("palabre-signer", "").unwrap();
     let refused = people.suite.palabre(&["restart", "--all", "--json"]).unwrap_err().to_string();
     assert!(

@@ -16,7 +16,7 @@ use palabre_e2e::wait_for;
 use palabre_room::{Message, RoomDir};
 use serde_json::{Value, json};
 
-/// Interval between two messages, within a listener's rate limit of 20 per second.
+/// Interval between two messages, within a listener's rate limit for received messages, 20 per second.
 const INTERVAL: Duration = Duration::from_millis(60);
 const PROGRAMS: [&str; 5] = ["palabre", "palabre-mixer", "palabre-supervisor", "palabre-signer", "palabre-listener"];
 
@@ -257,7 +257,8 @@ fn shows_the_queue_of_hands(room: &Room) {
     are(&room.page, "p01 3,p03 1,p02 2");
 }
 
-/// Runs a program with a clock that is ten days ahead, so that without this command the clock is set back, as by a restart of the machine.
+/// Command that runs a program with the time since boot ten days ahead. A later process that runs without this command finds the clock set back,
+/// as after a restart of the machine.
 const AHEAD: [&str; 6] = ["unshare", "--user", "--map-root-user", "--time", "--boottime", "864000"];
 
 #[test]

@@ -329,7 +329,7 @@ fn messages_of_a_participant_not_heard_are_not_shown() {
     write("shown");
     first.wait_until(&format!("{texts}.length > 1")).unwrap();
     assert_eq!(first.run(&format!("return {texts}")).unwrap(), serde_json::json!(["in between", "shown"]));
-    // The listener accepts five texts at once, and then one per second.
+    // The listener accepts five texts at once from its own participant, and then one per second.
     second
         .run(
             "const line = document.getElementById('message-line');
@@ -357,7 +357,7 @@ fn page_of_a_room_with_five_hundred_participants_is_usable() {
     .unwrap();
     let people = (2..=500).map(|n| format!("p{n:02}\t{}\tPérson {n}\n", if n <= 440 { "here" } else { "away" }));
     let all = ["p01\there muted\tP01\n".to_owned()].into_iter().chain(people).collect::<String>();
-    // The listener reads the copy in `.shown` when the file has changed.
+    // The listener reads the copy in `.shown` when the file `names` of the room has changed, so replace the copy first.
     replace(&suite.room().join(".shown/names"), &all);
     replace(&names, &all);
     browser.wait_until("document.querySelectorAll('#people > .person').length === 440").unwrap();

@@ -71,7 +71,7 @@ fn carry(suite: &Suite, recording: &Recording, way: Way, rate_hz: u32, said: &[i
     recording.from(since)
 }
 
-/// Returns the part of `heard` that corresponds to `said`, found by the first loud stretch of it that is unchanged.
+/// Returns the part of `heard` that corresponds to `said`, found by the first loud stretch of `said` that `heard` contains unchanged.
 fn aligned<'a>(said: &[i16], heard: &'a [i16]) -> Option<&'a [i16]> {
     const STRETCH: usize = 256;
     let loud = said.chunks_exact(STRETCH).zip(0..).filter(|(place, _)| rms_dbfs(place) > -40.0).step_by(16);

@@ -42,7 +42,7 @@ fn windows(profile: &Path) -> Option<Vec<(String, String)>> {
     pages.map(|window| Some((text(window, "url")?, text(window, "title")?))).collect()
 }
 
-/// Ends a process and its standard output by SIGKILL.
+/// A process that is killed when this value is dropped.
 struct Killed(std::process::Child);
 
 impl Drop for Killed {

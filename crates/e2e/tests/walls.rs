@@ -41,7 +41,7 @@ const MEMBERS: [(&str, &[&str]); 15] = [
     ("palabre-listener", &["palabre-config", "palabre-host", "palabre-room", "palabre-sound"]),
     ("palabre-signer", &["palabre-config", "palabre-host"]),
     ("palabre-launcher", &["palabre-config", "palabre-host", "palabre-room"]),
-    // How a listener is started, by either program.
+    // palabre-launcher contains the start of a listener, which the supervisor uses when it starts listeners itself.
     ("palabre-supervisor", &["palabre-config", "palabre-host", "palabre-launcher", "palabre-room"]),
     ("palabre-exporter", &["palabre-config", "palabre-host", "palabre-room"]),
     ("palabre-trial", &["palabre-config", "palabre-host", "palabre-room"]),
@@ -133,7 +133,7 @@ fn only_the_bridge_depends_on_an_async_runtime() {
 
 #[test]
 fn each_package_with_a_program_has_an_integration_test() {
-    // Otherwise `cargo test` doesn't build the program, and a test on a clean checkout doesn't find it.
+    // `cargo test` builds a program only if its package has an integration test. Otherwise a test on a clean checkout doesn't find the program.
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let packages = std::fs::read_dir(crates).unwrap().map(|entry| entry.unwrap().path());
     let programs: Vec<_> = packages.filter(|package| package.join("src/main.rs").exists()).collect();
@@ -151,7 +151,7 @@ fn scripts_that_run_programs_build_all_of_them() {
     for script in std::fs::read_dir(scripts).unwrap().map(|entry| entry.unwrap().path()) {
         let text = std::fs::read_to_string(&script).unwrap();
         for line in text.lines().filter(|line| line.trim_start().starts_with("cargo build ")) {
-            // `packages` are those of all `programs` in scripts/stage.
+            // The variable `packages` of a script contains the packages of all programs, from scripts/stage.
             let is_complete = ["--workspace", "--example", "${packages[@]}"].iter().any(|part| line.contains(part));
             assert!(is_complete, "{}: {line}", script.display());
             built += 1;

@@ -4,7 +4,7 @@ use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-/// Timeout for receiving a request, and timeout for sending the response.
+/// Timeout for receiving a request, and again for sending the response.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum length of the head of a request, in bytes.
 const MAX_HEAD_BYTES: usize = 8 * 1024;

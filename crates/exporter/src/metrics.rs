@@ -27,7 +27,7 @@ pub(crate) struct Measurements {
 impl Measurements {
     /// Reads the current values from the directory `run` and from /proc.
     pub(crate) fn now(run: &Path, status: &Status) -> Self {
-        // The levels of a mixer that doesn't work are old.
+        // If the mixer doesn't work, the files `levels` are old, so no levels are read.
         let is_silent = status.mixer.is_some_and(|mixer| mixer != MixerState::Running);
         let mut rooms: Vec<&String> = status.participants.iter().map(|participant| &participant.room).collect();
         rooms.sort_unstable();
@@ -115,13 +115,13 @@ fn bridge(bridge: &Bridging) -> Vec<Family> {
         ),
         counter(
             "machine_lost",
-            "Sound from the machine that is missing",
+            "Seconds of sound from the other machine that were lost on the way, or that the mixer's pipe refused",
             seconds(),
             each(|one| one.lost_ms as f64 / 1000.0),
         ),
         counter(
             "machine_late_messages",
-            "Number of messages with sound from the machine that came too late",
+            "Number of messages with sound from the machine that were dropped, because they came more than 300 ms late",
             None,
             each(|one| one.late_messages as f64),
         ),
@@ -152,7 +152,7 @@ fn storage(storage: &Storage) -> Vec<Family> {
         bytes("recordings_size", "Space that all recordings take", storage.recordings_bytes),
         one(
             "recordings_disk_nearly_full",
-            "Whether there are recordings, and less than 1 GiB or 2 hours are left for them",
+            "Whether there are recordings, and the disk has less than 1 GiB of free space, or less than 2 hours until it is full",
             None,
             f64::from(storage.nearly_full),
         ),
@@ -217,7 +217,7 @@ fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Famil
         gauge("participant_talking", "Whether the participant talks", None, each(&|one| talks(one, Talk::Talking))),
         gauge(
             "participant_muted",
-            "Whether the mixer mutes the participant for the operator; 0 while no mixer runs",
+            "Whether the mixer mutes the participant because an operator ordered it; 0 while no mixer runs",
             None,
             each(&|one| talks(one, Talk::Muted)),
         ),
@@ -324,7 +324,7 @@ fn sends(all: &[ParticipantStatus]) -> Vec<(Labels, f64)> {
     by_codec(all, |report, codec| f64::from(report.up.is_some_and(|up| name(up) == codec)))
 }
 
-/// Returns a value for each participant and codec.
+/// Returns the result of `value` for each listener report and each codec, with the labels room, name and codec.
 fn by_codec(all: &[ParticipantStatus], value: impl Fn(&ListenerReport, &str) -> f64) -> Vec<(Labels, f64)> {
     let reports = all.iter().filter_map(|one| Some((one, one.report.as_ref()?)));
     let of = |(one, report): (&ParticipantStatus, &ListenerReport)| {

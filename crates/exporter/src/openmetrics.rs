@@ -28,7 +28,7 @@ pub(crate) enum Samples {
     Gauge(Vec<(Labels, f64)>),
     Counter(Vec<(Labels, f64)>),
     Histogram {
-        /// Upper bounds, and the number of values between the previous bound and this one. The last bound is `f64::MAX`.
+        /// For each bucket: its upper bound, and the number of values in this bucket alone, above the previous bound. The last bound is `f64::MAX`.
         buckets: Vec<(f64, u64)>,
         /// Sum of all values.
         sum: f64,
@@ -42,7 +42,7 @@ pub(crate) fn text(families: Vec<Family>) -> String {
     let mut registry = Registry::with_prefix(PREFIX);
     registry.register_collector(Box::new(Collected(Mutex::new(families))));
     let mut text = String::new();
-    // Writing to a string can't fail, and all names and labels are constants.
+    // Writing to a string can't fail, and all names of metrics and labels are constants.
     let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
     text
 }

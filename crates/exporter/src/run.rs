@@ -49,8 +49,9 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Accepts connections until a signal arrives. Each connection gets a thread, which ends after twice [`http::TIMEOUT`] at the latest.
-/// Connections above [`MAX_CLIENTS`] are closed at once. A Palabre server has one or two Prometheus servers as clients.
+/// Accepts connections until a signal arrives. Each connection gets a thread, which ends at the latest after twice [`http::TIMEOUT`]
+/// and once [`SUPERVISOR_TIMEOUT`]. Connections above [`MAX_CLIENTS`] are closed at once. A Palabre server has one or two Prometheus
+/// servers as clients.
 fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::System(format!("unable to wait for HTTP connections and signals: {error}"));
     socket.set_nonblocking(true).map_err(failed)?;

@@ -124,7 +124,8 @@ fn insert(input: &mut Vec<u8>, at: usize, bytes: &[u8]) {
     input.splice(at..at, bytes.iter().copied());
 }
 
-/// Returns the bytes of a word. If all characters are at most U+00FF, each character stands for one byte; otherwise the word is UTF-8.
+/// Returns the bytes of a word of the target, to insert them into an input. If all characters are at most U+00FF, each character stands for one byte;
+/// otherwise the word is UTF-8.
 fn word(word: &str) -> Vec<u8> {
     let bytes = word.chars().map(|char| u8::try_from(u32::from(char)));
     bytes.collect::<Result<_, _>>().unwrap_or_else(|_| word.as_bytes().to_vec())

@@ -225,7 +225,7 @@ pub(crate) fn participant_file(bytes: &[u8]) -> bool {
 pub(crate) fn export(bytes: &[u8]) -> bool {
     let parse = |bytes: &[u8]| Exported::parse(Path::new("-"), bytes).ok();
     let Some(participants) = parse(bytes) else { return false };
-    // A document without rooms becomes longer, because each room is written.
+    // The written document names the room of each participant, which the input may omit. So it can be longer than the input, and too long.
     if let Ok(written) = Exported::document(participants) {
         let again = parse(written.as_bytes()).map(Exported::document);
         assert_eq!(again, Some(Ok(written)), "a written document is read again");
@@ -310,7 +310,7 @@ fn decode_sums(mix: &Mix) {
     assert_eq!(sums.len(), mix.sound.frames(mix.rate) * frame_samples(mix.rate.hz()), "each packet becomes 20 ms");
 }
 
-/// Calls all parsers with each of the first lines. Returns whether each of these lines is valid for a parser.
+/// Calls all parsers with each of the first 16 lines. Returns whether each of these lines is valid for at least one parser.
 fn all_lines(text: &str, parsers: &[fn(&str) -> bool]) -> bool {
     text.lines().take(16).map(|line| parsers.iter().filter(|parse| parse(line)).count()).all(|valid| valid > 0)
 }

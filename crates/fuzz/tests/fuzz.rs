@@ -23,7 +23,7 @@ fn no_input_makes_a_parser_panic() {
     });
 }
 
-/// Changes of invalid inputs show only how a parser begins.
+/// Changed copies of an invalid file would test only the beginning of a parser.
 #[test]
 fn each_file_of_a_corpus_is_valid() {
     let mut invalid = Vec::new();

@@ -36,8 +36,8 @@ impl LogLimit {
         }
     }
 
-    /// Returns how many lines were suppressed since the last logged line, or `None` if the present line is suppressed
-    /// too.
+    /// Returns how many lines were suppressed since the last logged line, or `None` if the limit is reached: then the
+    /// present line is suppressed too.
     fn admit(&self, now: Instant) -> Option<u64> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.limit.admit(now) {

@@ -62,7 +62,7 @@ pub fn watchdog() {
 /// sd_watchdog_enabled(3) recommends.
 #[must_use]
 pub fn watchdog_every() -> Option<Duration> {
-    // The interval is at least 10 ms, since a shorter watchdog interval is not useful.
+    // At least 10 ms, also if WATCHDOG_USEC asks for a shorter interval: it would not be useful.
     sd_notify::watchdog_enabled().filter(|time| !time.is_zero()).map(|time| (time / 2).max(Duration::from_millis(10)))
 }
 

@@ -43,7 +43,7 @@ impl Packet {
 
     /// Closes the connection, also for duplicates of this socket. Messages that the other end has not read are kept for it.
     pub fn close(&self) {
-        // Fails only if the other end has closed the connection.
+        // shutdown(2) fails only if the other end has closed the connection already.
         let _ = shutdown(&self.0, Shutdown::Both);
     }
 

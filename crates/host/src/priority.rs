@@ -18,7 +18,7 @@ impl Niceness {
     /// CAP_SYS_NICE or a sufficient RLIMIT_NICE (setrlimit(2); `LimitNICE=` of systemd.exec(5)).
     #[must_use]
     pub fn restorable() -> Option<Self> {
-        // In who 0 of setpriority(2), Linux sees the calling thread.
+        // Without a process id, Linux returns the niceness of the calling thread: getpriority(2).
         let usual = getpriority_process(None).ok()?;
         let is_capable = capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_NICE));
         // The limit is 20 minus the lowest niceness; `None` is unlimited.
@@ -40,7 +40,7 @@ impl Niceness {
 
     /// Raises the niceness of the calling thread.
     pub fn raise(self) {
-        // Without the raise the thread works as usual.
+        // After an error, the thread works with its present niceness.
         let _ = setpriority_process(None, self.raised());
     }
 

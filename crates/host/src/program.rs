@@ -15,7 +15,7 @@ use nix::unistd::execve;
 /// would end the program.
 const BLOCKED: [Signal; 5] = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1, Signal::SIGUSR2];
 
-/// Environment variables about inherited descriptors. They are not passed on to the next program.
+/// Environment variables about inherited descriptors. Their old values are not passed on to the next program.
 const DESCRIPTOR_VARIABLES: [&str; 4] = ["LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "LISTEN_FDS_FIRST_FD"];
 
 /// A program and its arguments.

@@ -55,7 +55,7 @@ pub struct RestartSocket {
     listener: UnixListener,
     /// The user who owns the socket's directory; `None` if this is unknown.
     owner: Option<u32>,
-    /// The clients that have not sent a request yet. A supervisor keeps a connection open to notice the end of the daemon.
+    /// The clients that have not sent a request yet. A supervisor never sends one: by the end of its connection, it notices the end of the daemon.
     waiting: VecDeque<UnixStream>,
     /// Earliest time at which a restart request is accepted.
     earliest: Instant,
@@ -137,7 +137,7 @@ impl RestartSocket {
             let mut bytes = [0; REQUEST.len()];
             match client.read(&mut bytes) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => index += 1,
-                // A second request at the same time is closed without an answer.
+                // If several clients have sent a request, all but the first are disconnected without an answer.
                 Ok(count) if bytes[..count] == *REQUEST && asks.is_none() => asks = self.waiting.remove(index),
                 _ => drop(self.waiting.remove(index)),
             }

@@ -67,12 +67,12 @@ impl Default for Limits {
 /// Which system calls a sandbox forbids.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The calls that no program needs after its start.
+    /// Forbids the calls that no program needs after its start.
     #[default]
     Usual,
-    /// Also the calls in [`alone`].
+    /// Forbids also the calls in [`alone`].
     Alone,
-    /// The same calls as [`Self::Usual`], without those that a program needs to replace itself.
+    /// Forbids the same calls as [`Self::Usual`], but permits those that a program needs to replace itself.
     Replaceable,
 }
 

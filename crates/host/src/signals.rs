@@ -16,7 +16,7 @@ use crate::{program, wait};
 
 pub use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
-/// Signals that this process receives instead of their default action.
+/// Receives signals, whose default action then doesn't happen.
 pub struct Signals {
     delivery: SignalDelivery<UnixStream, SignalOnly>,
 }
@@ -52,7 +52,7 @@ impl Signals {
         }
     }
 
-    /// Waits until the self-pipe contains a byte. Returns `false` if the deadline has passed.
+    /// Waits until the self-pipe contains a byte, the deadline passes, or a signal arrives. Returns `false` if the deadline had passed already.
     fn wait_for_a_byte(&self, deadline: Option<Instant>) -> io::Result<bool> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left == Some(Duration::ZERO) {

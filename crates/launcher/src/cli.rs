@@ -16,7 +16,7 @@ Signals: SIGHUP replaces the program if its file is newer, and keeps all listene
 and all listeners.
 Exit status: 0 ended by a signal or because the supervisor has ended, 2 usage, 111 system error.";
 
-/// Starts the listeners for the supervisor, with its own user
+/// Starts the listeners for the supervisor, as the user of this launcher
 ///
 /// The supervisor must have been started with --await-launcher.
 #[derive(Debug, Parser)]

@@ -40,9 +40,9 @@ pub enum Signal {
     Terminate,
     /// SIGKILL.
     Kill,
-    /// SIGHUP: ask for the certificate again.
+    /// SIGHUP: ask palabre-signer for the certificate again.
     HangUp,
-    /// SIGUSR1: hand over to the next process.
+    /// SIGUSR1: hand the participant over to the listener's next process.
     HandOver,
     /// SIGUSR2: tell the pages that the participant was removed, and end.
     Dismiss,

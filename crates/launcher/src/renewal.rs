@@ -18,7 +18,7 @@ pub(crate) struct Renewal {
 }
 
 impl Renewal {
-    /// Returns the running program. Call this function early, as [`Program::this`].
+    /// Returns the running program. Call this function early, for the reason that [`Program::this`] gives.
     pub(crate) fn new() -> io::Result<Self> {
         let program = Program::this()?;
         Ok(Self { stamp: FileStamp::of(program.path()), program })

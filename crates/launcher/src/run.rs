@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     let mut inherited = Inherited::take();
     logging::init(PROGRAM, None, args.verbose);
     process::protect();
-    // Orphans of a taken-over listener become children of this process, which reaps them.
+    // If an attacker controls a listener, orphans of the listener become children of this process, which reaps them.
     if let Err(error) = process::adopt_orphans() {
         log::warn!("unable to adopt orphaned processes: {error}");
     }
@@ -88,7 +88,7 @@ impl Launcher {
 
     fn serve(&mut self) -> io::Result<()> {
         loop {
-            // Also at the start: a listener may have ended while the program was replaced.
+            // Reap before the first wait, too: a listener may have ended while this process replaced its program.
             while let Some((pid, status)) = process::reap_any()? {
                 self.unsent.push_back(Report::Ended { pid, status: status.into_raw() });
             }

@@ -54,7 +54,7 @@ impl Given {
             )));
         }
         let (settings, mut input) = pipe()?;
-        // Never waits: every empty pipe takes this many bytes at once.
+        // This write never waits: every empty pipe takes `MAX_SETTINGS_BYTES` at once.
         input.write_all(&bytes)?;
         Ok(Self { settings, socket: socket.try_clone()?, signer })
     }

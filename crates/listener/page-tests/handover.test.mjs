@@ -69,7 +69,7 @@ test('in a handover all records of the previous process are taken before those o
   assert.match(frames[1].src, /from=100$/);
   say(frames[1], hello(102));
   say(frames[0], sound(140));
-  // A record on another connection may arrive before older records.
+  // A record of the next process may arrive before older records of the previous process.
   say(frames[1], sound(180));
   assert.ok(!frames[0].removed);
   say(frames[0], sound(160));
@@ -220,7 +220,7 @@ test('restart of the server while a frame is renewed does not make the page deaf
 test('stream that begins with sound from the ring is no restart of the server', () => {
   const { stream, heard } = passingOn();
   stream.suspect();
-  // The late frame sends more after the second one was requested, and the second one repeats that.
+  // The first iframe still receives chunks after the second one was opened, and the second one receives the same chunks again.
   for (const seq of [1_000_001, 1_000_041]) say(frames[0], sound(seq));
   for (const record of [hello(999_999), sound(1_000_001), sound(1_000_041), sound(1_000_081)]) say(frames[1], record);
   assert.deepEqual(heard.filter((what) => what.startsWith('sound')), ['sound 1000001', 'sound 1000041', 'sound 1000081']);

@@ -37,7 +37,7 @@ test('other schemes, markup and addresses that deceive the reader are not links'
   assert.equal(shown('<a href="https://a.org/" onclick="x()">y</a>'), '<a href="[https://a.org/]" onclick="x()">y</a>');
   assert.equal(shown('https://a.org/"><img/src=x>'), '[https://a.org/]"><img/src=x>');
   assert.equal(shown('https://a.org/\\evil'), '[https://a.org/]\\evil');
-  // Direction marks and invisible characters end the address.
+  // The linked address ends before a direction mark or an invisible character.
   for (const hidden of ['\u202e', '\u2066', '\u200b', '\u200f', '\u00ad', '\u2028', '\u3164', '\ufeff', '\ufe0f', '\u034f', '\u180b', '\uffa0', '\u{e0041}', '\u{e0100}']) {
     assert.equal(shown(`https://a.org/${hidden}gro.live`), `[https://a.org/]${hidden}gro.live`, escape(hidden));
   }

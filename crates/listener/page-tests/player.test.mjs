@@ -28,7 +28,7 @@ function chunkOf(signal, index, rateHz = RATE_HZ) {
  */
 function play({ seconds, signal, delayMs, ppm = 0, streamHz = RATE_HZ, contextHz = CONTEXT_HZ }) {
   const player = new PlayerCore({ streamRateHz: streamHz, contextRateHz: contextHz, chunkMs: CHUNK_MS });
-  // The duration of 128 frames at 48 kHz.
+  // Number of samples at the context's rate that last as long as 128 samples at 48 kHz.
   const quantum = Math.max(16, Math.round((128 * contextHz) / 48000));
   const out = new Float32Array(Math.floor((seconds * contextHz) / quantum) * quantum);
   const reports = [];
@@ -111,7 +111,7 @@ test('chunks delayed by the start are cut in the first seconds', () => {
   assert.ok(sharpest(out) < NO_CLICK, `${sharpest(out)}`);
 });
 
-// A tone without pauses is the hardest case: there is no silence to cut.
+// A tone without pauses is the hardest case: the player finds no silence that it can cut.
 for (const stallMs of [300, 600, 1000, 2000, 4000]) {
   test(`delay is normal within 5 s after a stall of ${stallMs} ms, without a click`, () => {
     const { player, out, reports } = play({ seconds: 20, signal: hum, delayMs: (k) => (k === 200 ? stallMs : 3) });
@@ -196,7 +196,7 @@ for (const stallMs of [60, 150, 300]) {
     assert.ok(surplusMs < 20 && lowMs < stallMs / 2 + 45, `${surplusMs} ${lowMs}`);
     const before = reports.find(({ nowMs }) => nowMs > 7900).cutMs;
     assert.ok(cuts < 6 && cutMs - before <= stallMs, `${cuts} cuts, ${cutMs} ms`);
-    // Leaves out the word during the stall, and words that were cut in the first seconds.
+    // The lengths are checked except for the word during the stall, and the words of the first 2 s, which the player may have cut.
     const whole = words(out, RATE_HZ).filter(({ from, to }) => from > 2 * RATE_HZ && to < 19.9 * RATE_HZ);
     const hurt = whole.filter(({ from, to }) => from < (8.1 + stallMs / 1000) * RATE_HZ && to > 7.9 * RATE_HZ);
     const lengthsMs = whole.filter((word) => !hurt.includes(word)).map(({ from, to }) => ((to - from) * 1000) / RATE_HZ);
@@ -248,7 +248,8 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
-// The sound card plays on while the server stands still, or plays what it missed after it stood still itself.
+// All later chunks are late by the same time in two cases: the server stood still while the sound card played on, or the sound card stood still
+// and then rendered the missed time at once.
 for (const pauseMs of [150, 350, 500, 600, 1500, 3000]) {
   test(`pause of ${pauseMs} ms of one of the clocks costs no sound and no delay`, () => {
     const { player, out, reports } = play({ seconds: 30, signal: hum, delayMs: (k) => 3 + (k < 250 ? 0 : pauseMs) });

@@ -80,7 +80,7 @@ test('presence is told again to a new process that a broken uplink revealed, alt
   opened.sockets[0].readyState = 1;
   opened.sockets[0].onopen();
   opened.sockets[0].onclose({ code: 1006 });
-  // The last record of the killed process arrives after its WebSocket was closed.
+  // The last record of the killed listener process arrives after its WebSocket was closed.
   send(opened.frames[0], sound(140));
   for (const { connection } of stay.changes) states.add(connection);
   send(opened.frames[1], hello(150));

@@ -44,7 +44,7 @@ struct Visit {
     began: Instant,
     /// Number of requests in progress.
     busy: usize,
-    /// The end of the last request.
+    /// Time when the last request ended.
     ended: Instant,
 }
 

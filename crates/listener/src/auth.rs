@@ -189,7 +189,8 @@ impl Authenticator {
         let is_known = keys(head).any(|key| self.key.matches(key) || self.accepts(key))
             || self.cookies(head).any(|cookie| is_genuine(cookie) || self.accepts(cookie));
         let is_unused = self.invitation.as_ref().is_some_and(|invitation| invitation.browser().is_none());
-        // The operator may have replaced the access key, or the secret of the cookies. The code in a cookie has 256 bits, so nobody tries to guess it.
+        // An unknown cookie counts as old, not as wrong: the operator may have replaced the access key, or the secret of the
+        // cookies. Clients don't guess cookies, because the code in a cookie has 256 bits.
         let only_cookies = || keys(head).all(str::is_empty) && self.cookies(head).all(Cookies::is_well_formed);
         match (is_known, self.obstacle()) {
             (false, _) if is_foreign(head) => Some(KeyFault::Foreign),
@@ -222,7 +223,8 @@ impl Authenticator {
         if self.cookies(head).any(|cookie| self.cookies.opens(cookie, key, now)) {
             return Some(Credential::Cookie);
         }
-        // A cookie of the former format has no time, so it is also older than any sign-out. An open page requests `/me` when its stream has ended.
+        // After any sign-out, cookies of the former format are refused: they contain no time, so they may be older. An open page requests
+        // `/me` when its stream has ended, and gets a new cookie then.
         let is_former = || !self.cookies.has_signed_out() && self.cookies(head).any(|cookie| self.accepts(cookie));
         let is_replaced = matches!((head.method.as_str(), head.path.as_str()), ("GET", "/" | "/me"));
         (is_replaced && is_former()).then_some(Credential::FormerCookie)

@@ -130,7 +130,7 @@ impl Certificate {
             Source::Signer(signer, id) => ask(signer, id),
         };
         let mut present = self.present();
-        // Without an answer of the signer, the certificate has no other fault than before.
+        // If the signer doesn't answer, the fault that the previous check found stays.
         let read = read.unwrap_or_else(|| Read { tls: None, fault: present.fault.clone() });
         if !is_forced && matches!(source, Source::Signer(..)) && read.tls.is_none() && read.fault == present.fault {
             return false;
@@ -226,7 +226,7 @@ mod tests {
         now += 2 * INTERVAL;
         assert!(certificate.check(now) && Arc::ptr_eq(&second, &certificate.config()), "another one's key");
         assert!(certificate.fault().unwrap().starts_with("unable to use certificate '"), "{:?}", certificate.fault());
-        // For example after the operator has made the key readable.
+        // A change of the key's mode alone makes the listener read it again: the operator may have made the key readable.
         std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o640)).unwrap();
         now += 2 * INTERVAL;
         assert!(certificate.check(now));

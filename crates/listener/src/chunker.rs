@@ -158,7 +158,8 @@ impl Chunker {
         self.await_previous(now + self.write_time + LATE);
     }
 
-    /// Notes that the previous process still reads the source. The next chunk continues its last chunk. Silence is due at `due`.
+    /// Notes that the previous process still reads the source. The next chunk of this process continues the last chunk of the previous process.
+    /// Silence is due at `due`.
     pub(crate) fn await_previous(&mut self, due: Instant) {
         self.gap = false;
         self.silent = false;
@@ -275,7 +276,7 @@ mod tests {
         let expected = [(20, 1), (60, 2), (100, 2), (120, 1), (160, 0)];
         assert_eq!(run_writes(40, &[(20, 1), (60, 2), (100, 2), (120, 1)]), expected);
         assert_eq!(run_writes(40, &[(20, 2), (60, 2)]), [(20, 2), (60, 2), (140, 0)]);
-        // A write that came late is read together with the next one.
+        // A write that came late is read together with the next write: 8 frames at once.
         assert_eq!(run_writes(100, &[(20, 8), (120, 5)]), [(20, 5), (20, 3), (120, 5), (260, 0)]);
     }
 
@@ -291,7 +292,7 @@ mod tests {
         let writes: Vec<(u32, usize)> = (1..9).map(|frame| (20 * frame, 1)).collect();
         let expected = [(20, 1), (40, 1), (60, 1), (80, 1), (120, 2), (160, 2), (220, 0)];
         assert_eq!(run_writes(40, &writes)[..7], expected);
-        // After a silence, single frames are joined from the first one on.
+        // After a silence, the chunker still assumes single frames, and joins them from the first one on.
         let again: Vec<(u32, usize)> = (1..5).map(|frame| (500 + 20 * frame, 1)).collect();
         assert_eq!(run_writes(40, &[writes, again].concat())[7..], [(540, 2), (580, 2), (640, 0)]);
     }

@@ -56,7 +56,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with = "name")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// Duration of a chunk of the injected stream (GET /listen) in ms, 20 to 1000 in steps of 20
+    /// Duration of a chunk of the sound that the listener sends to pages and programs (GET /listen) in ms, 20 to 1000 in steps of 20 [default: chunk-ms of palabre.toml, or 40 without a participant]
     #[arg(long, value_name = "MS", value_parser = chunk_ms)]
     pub(crate) chunk_ms: Option<u64>,
 
@@ -68,7 +68,7 @@ pub(crate) struct Args {
     #[arg(long, hide = true, requires = "name")]
     pub(crate) settings_on_stdin: bool,
 
-    /// Hashes of the used one-time link and of the access key of its browser (passed by the supervisor)
+    /// Hashes of the used one-time link and of the access key of the browser that used it (passed by the supervisor)
     #[arg(long, value_name = "LINK:KEY", hide = true)]
     pub(crate) entered: Option<Entrance>,
 

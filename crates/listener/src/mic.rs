@@ -20,7 +20,7 @@ const MAX_WAIT: Duration = Duration::from_millis(300);
 const OPEN_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of remembered IDs of pages that have lost the microphone.
 const MAX_SUPERSEDED_PAGES: usize = 16;
-/// A capture device may be fast by 1 part in this number. A source that is faster than this loses samples.
+/// A capture device may deliver samples faster than real time by 1 part in this number. If a source is faster, samples are dropped.
 const CLOCK_TOLERANCE: u32 = 1000;
 
 /// How a source, a page or a program, sends its sound to `/speak`.
@@ -109,7 +109,7 @@ impl MicWriter {
                 state.superseded_pages.pop_front();
             }
         }
-        // Consecutive queue requests of one page may overlap, so they share a lease number and a queue.
+        // Consecutive POST requests of one page may overlap, so they share a lease number and a queue.
         let continues = uplink == Uplink::PageQueue && state.uplink.is_none_or(|uplink| uplink == Uplink::PageQueue);
         if !(same_page && continues) {
             state.generation += 1;

@@ -33,7 +33,7 @@ pub(crate) struct OpusIn {
     rate_hz: u32,
     /// The decoder, and the number of the source whose packets it has decoded.
     decoder: Option<(u64, Decoder)>,
-    /// The time at which the decoded sound ends, if it had begun to play when it arrived.
+    /// The time at which the decoded sound would end if it were played in real time from its arrival on.
     lasts_until: Option<Instant>,
 }
 

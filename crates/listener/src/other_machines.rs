@@ -36,9 +36,9 @@ struct Machine {
 /// What has changed since the previous read of the files.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Changed {
-    /// The machines, their people, or the state of a machine or person.
+    /// The list of machines, the list of their people, or the state of a machine or a person has changed.
     pub(crate) people: bool,
-    /// Who talks, or how loud.
+    /// A person has started or stopped talking, or talks at another level.
     pub(crate) levels: bool,
 }
 
@@ -91,7 +91,8 @@ impl Others {
         changed
     }
 
-    /// Returns whether a machine records the room, or did so when it was cut off: it may be connected again at any moment.
+    /// Returns whether another machine records the room. A machine that recorded it when it was cut off counts, because it may be connected
+    /// again at any moment.
     pub(crate) fn is_recorded(&self) -> bool {
         self.machines.values().any(|machine| machine.state.is_recorded)
     }
@@ -137,7 +138,7 @@ impl Machine {
             return Ok(Changed::default());
         }
         self.seen = None;
-        // If the file was removed meanwhile, the directory has changed again.
+        // If the file was removed meanwhile, the directory has changed again, and the next call of `Others::look` removes the machine.
         let Some(text) = dir.read_text(name)? else { return Ok(Changed::default()) };
         let changed = match self.change_levels_to(&text) {
             Some(changed) => changed,
@@ -163,7 +164,7 @@ impl Machine {
                 levels.push((place, changed.level));
             }
         }
-        // If a line was ignored, the file has more lines than people.
+        // If more lines follow, a person was added or removed, or an invalid line was ignored: the places of lines and people may differ.
         if before.next().is_some() || now.next().is_some() {
             return None;
         }
@@ -185,7 +186,7 @@ impl Machine {
 
 fn warn(last: &mut LastWarning, error: &RoomError) {
     if let Some(error) = last.unless_repeated(error.to_string()) {
-        log::warn!("{error}; pages keep the people of other machines that were read before");
+        log::warn!("{error}; pages still show the people of other machines as they were read before");
     }
 }
 
@@ -295,7 +296,7 @@ mod tests {
             "",
         ];
         let (_dir, dir, mut others) = room();
-        // All files of two lines, one after another.
+        // Each possible file of two of these lines replaces the previous one.
         for (first, second) in lines.iter().flat_map(|first| lines.iter().map(move |second| (first, second))) {
             std::fs::write(dir.path().join("paris"), format!("connected\n{first}{second}")).unwrap();
             others.look(true);

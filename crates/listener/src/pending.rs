@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 const MAX_PENDING: usize = 64;
 /// Timeout for a complete ClientHello.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// Maximum length of the first TLS record after a header of the PROXY protocol. Such a header has at most 1040 bytes.
+/// Maximum length of a header of the PROXY protocol, which has at most 1040 bytes, and the first TLS record after it.
 const MAX_BYTES: usize = 1040 + hello::MAX_BYTES;
 /// First interval between two looks at an incomplete ClientHello. poll(2) can't wait for the rest, because it reports the unread bytes at once.
 const FIRST_WAIT: Duration = Duration::from_millis(1);
@@ -127,7 +127,7 @@ enum Progress {
 impl Connection {
     /// Looks at the bytes that have arrived. Returns an error if they are not the beginning of a TLS connection.
     fn progress(&mut self, peeked: &mut [u8]) -> io::Result<Progress> {
-        // Ask before the peek, which then sees all data that have arrived before the end.
+        // Ask whether the client has ended its data before peeking: then the peek sees all data that arrived before the end.
         let has_ended = self.look.is_some() && wait::has_ended(&self.tcp);
         let mut bytes = match self.tcp.peek(peeked) {
             Ok(0) => return Ok(Progress::Closed),
@@ -271,7 +271,7 @@ mod tests {
             );
             assert_eq!(pending.due(), None);
         }
-        // A client that sends nothing more, but waits for an answer to its complete ClientHello, is no such client.
+        // A client that closes only its sending direction, after a complete ClientHello, still gets an answer.
         let mut client = peers.connect(&mut pending, "192.0.2.7", &proxy, now);
         client.write_all(&HELLO[..6]).unwrap();
         assert!(look(&mut pending, now).is_empty());

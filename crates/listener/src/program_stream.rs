@@ -169,7 +169,7 @@ impl OggOutput {
     fn new(rate_hz: u32, codec: Codec) -> Option<Self> {
         let Codec::Opus { kbps } = codec else { return None };
         let encoder = opus::Encoder::new(rate_hz, kbps).ok()?;
-        // The low bits of the time differ between the streams of a client.
+        // The serial number of the Ogg stream is the low bits of the time, which differ between a client's streams.
         let writer = ogg::Writer::new(boottime_ms() as u32);
         Some(Self { encoder, writer, frame_samples: opus::frame_samples(rate_hz), rest: Vec::new() })
     }

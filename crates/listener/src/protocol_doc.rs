@@ -4,7 +4,8 @@
 pub(crate) fn example(tag: &str) -> &'static str {
     let document = include_str!("../../../docs/injected-stream.md");
     let start = format!("```{tag}\n");
-    let (_, rest) = document.split_once(start.as_str()).unwrap_or_else(|| panic!("no block '{tag}' in the document"));
+    let (_, rest) =
+        document.split_once(start.as_str()).unwrap_or_else(|| panic!("docs/injected-stream.md has no block '{tag}'"));
     rest.split("\n```").next().unwrap_or_default()
 }
 

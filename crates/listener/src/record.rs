@@ -159,7 +159,7 @@ fn push_wav(out: &mut Vec<u8>, rate_hz: u32, samples: &[i16]) {
 fn push_base64(out: &mut Vec<u8>, bytes: &[u8]) {
     let mut text = [0; PIECE_BYTES / 3 * 4];
     for piece in bytes.chunks(PIECE_BYTES) {
-        // The text of a piece always fits.
+        // The text of a piece always fits into the buffer, so no error occurs.
         let length = BASE64.encode_slice(piece, &mut text).unwrap_or_default();
         out.extend_from_slice(&text[..length]);
     }

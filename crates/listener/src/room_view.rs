@@ -19,9 +19,9 @@ const HAND: Value = 2;
 const MUTED: Value = 4;
 const LISTENING: Value = 8;
 const PLACE_SHIFT: u32 = 4;
-/// Part of the interval between two reads of the list for each person in the list.
+/// The minimum interval between two reads of the list of people is this time multiplied by the number of people in the list.
 const INTERVAL_PER_PERSON: Duration = Duration::from_millis(1);
-/// Maximum interval between two reads of the list, so that pages show within two seconds that another machine is cut off.
+/// Upper limit of the minimum interval between two reads of the list of people, so that pages show within 2 s that another machine is cut off.
 const MAX_INTERVAL: Duration = Duration::from_millis(500);
 /// Maximum place in the queue of raised hands that pages show. It also stands for all later places.
 const MAX_PLACE: Value = 15;
@@ -103,7 +103,7 @@ impl RoomView {
         };
         let names = room.name_lines(&mut self.shown_from);
         let Some(members) = self.unless_failed(names) else {
-            // `None` differs from the stamp of any file, so `names` is read again.
+            // `None` differs from the stamp of any file, so the next call reads `names` again.
             self.names_seen = None;
             return Urgency::None;
         };
@@ -166,7 +166,7 @@ impl RoomView {
             Ok(content) => Some(content),
             Err(error) => {
                 if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
-                    log::warn!("{error}; pages keep the participants and levels that were read before");
+                    log::warn!("{error}; pages still show the participants and levels that were read before");
                 }
                 None
             }
@@ -292,7 +292,7 @@ mod tests {
         assert_eq!(look(), (Urgency::Urgent, Urgency::Urgent));
         write("cut-off\nalice\there muted\t-\tAlice\n");
         assert_eq!(look(), (Urgency::Everything, Urgency::Urgent));
-        // The people of the other machine don't take the places of this machine's participants in the list of levels.
+        // The file `levels` has only this machine's participants, so its entry for bob doesn't change the level of the other machine's alice.
         room.write_levels(&[talking("bob", -40.0)]).unwrap();
         assert_eq!((look(), look()), ((Urgency::None, Urgency::CanWait), (Urgency::None, Urgency::None)));
         machines.remove(&paris).unwrap();
@@ -391,7 +391,7 @@ mod tests {
         room.write_names(&[Member::new(name("alice"), "Alice", true)]).unwrap();
         let mut view = RoomView::new(Some(room.clone()));
         let (people, states) = (view.people(), view.states.all());
-        // The invalid file has the same stamp as the valid file that replaces it, as after an error of read(2).
+        // The valid file has the same stamp as the invalid file before it. It must be read nevertheless, as after an error of read(2).
         let time = std::time::UNIX_EPOCH;
         let write = |text: &[u8]| {
             std::fs::write(&names, text).unwrap();

@@ -109,7 +109,7 @@ impl Server {
             while let Some(signal) = self.signals.try_next() {
                 self.on_signal(signal);
             }
-            // The supervisor removes the directory of a listener that it has told to leave.
+            // Check the directory only while serving: the supervisor removes the directory of a listener that it has told to leave.
             if self.listener.handover.is_serving() {
                 permitted.map_or(Ok(()), Permitted::check)?;
             }
@@ -148,7 +148,7 @@ impl Server {
         self.listener.ear.announce_handover();
     }
 
-    /// Tells the pages when the microphone is free, so that a page that has lost it knows that it can have it back. Returns the time at
+    /// Tells the pages whether the microphone is used or free, so that a page that has lost it knows when it can have it back. Returns the time at
     /// which to call this function again.
     fn watch_microphone(&mut self, now: Instant) -> Option<Instant> {
         if self.listener.microphone.as_ref()?.uplink().is_some() {
@@ -215,7 +215,7 @@ impl Server {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // The supervisor has shut the socket down: the signal to end follows.
+            // The supervisor has shut the listening socket down. It ends this process by a signal next.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => std::thread::sleep(ACCEPT_PAUSE),
             Err(error) => {
                 self.log_limits.accept.log(
@@ -298,7 +298,7 @@ fn log_failure(log_limits: &LogLimits, error: &io::Error) {
 }
 
 fn requests(connection: &mut Connection, slot: &mut Slot, handshake: Busy, listener: &Listener) -> io::Result<()> {
-    // `None` during a handover. Then this connection is closed after one request, for which the process waits.
+    // `None` if this process is being replaced or ends. Then this connection is closed after one request. The process waits for this request.
     let mut idle = slot.idle();
     let mut first = idle.is_none().then_some(handshake);
     loop {

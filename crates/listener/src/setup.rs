@@ -84,7 +84,7 @@ fn strictness(setting: SandboxSetting) -> Strictness {
     }
 }
 
-/// Checks that no supervisor serves the participants of the runtime directory. The returned lock keeps one from starting.
+/// Checks that no supervisor serves the participants of the runtime directory. The returned lock keeps a supervisor from starting.
 fn without_supervisor(run: &Path) -> Result<Lock, Failure> {
     let path = run.join(LOCK_FILE);
     match Lock::share(&path) {
@@ -96,8 +96,8 @@ fn without_supervisor(run: &Path) -> Result<Lock, Failure> {
         ))),
         Err(error) => {
             let remedy = match error.kind() {
-                ErrorKind::NotFound => "; make its directory, or give another one with --run",
-                ErrorKind::PermissionDenied => "; run the listener as the owner of its directory",
+                ErrorKind::NotFound => "; make the directory of this file, or give another directory with --run",
+                ErrorKind::PermissionDenied => "; run the listener as the owner of the directory of this file",
                 _ => "",
             };
             Err(Failure::system(format!("unable to lock '{}': {error}{remedy}", path.display())))

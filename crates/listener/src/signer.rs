@@ -101,7 +101,7 @@ impl Signer {
         let (message, mut buffer, mut resend) = (request.encode(), vec![0; max_bytes], RESEND);
         loop {
             match self.socket.send(&message) {
-                // The socket is full of unread requests. Wait, and send again.
+                // `WouldBlock`: the socket is full of unread requests. Wait as for a reply, and send the request again.
                 Err(error) if error.kind() != io::ErrorKind::WouldBlock => return Err(error),
                 _ => {}
             }
@@ -221,7 +221,7 @@ mod tests {
             move || signer.sign(ID, 0x0403, b"message")
         });
         let lost = next(&theirs);
-        // The supervisor keeps a duplicate of the socket for the next signer.
+        // As the next signer, use a duplicate of the signer's end of the socket. The supervisor keeps such a duplicate.
         let theirs = theirs.try_clone().unwrap();
         let again = next(&theirs);
         assert_eq!(lost, again);

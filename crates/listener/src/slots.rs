@@ -176,7 +176,7 @@ impl Slot {
             let mut state = self.slots.state();
             state.know(self.network);
             if !state.remove_unauthenticated(self.id) {
-                // Another thread has just closed this connection for a new one. This connection takes a slot again until it ends.
+                // Another thread has just closed this connection for a new one, and its slot counted as free. It takes a slot again until it ends.
                 state.taken += 1;
             }
         }

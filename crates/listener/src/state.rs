@@ -32,9 +32,9 @@ pub(crate) struct Listener {
     pub(crate) access: Access,
     pub(crate) handover: Arc<Handover>,
     pub(crate) ear: Arc<Ear>,
-    /// `None` if the source is a file or the participant only listens.
+    /// The writer of the pipe `mic`; `None` if the source is a file or the participant only listens.
     pub(crate) microphone: Option<Arc<MicWriter>>,
-    /// `None` if the source is a file.
+    /// The handlers of the requests that carry no sound; `None` if the source is a file.
     pub(crate) api: Option<Api>,
     /// Wakes the main thread to report to the supervisor.
     pub(crate) main_thread: Arc<Waker>,

@@ -19,7 +19,7 @@ const READING_TIMEOUT: Duration = Duration::from_millis(50);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(1200);
 /// Timeout for a client to acknowledge sent data.
 const ACK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Maximum length of the stream in the kernel's send buffer, in ms. A longer chunk still fits into the buffer as a whole.
+/// Maximum length of the stream in the kernel's send buffer, in ms. If a chunk is longer, the buffer holds one chunk.
 const SEND_BUFFER_MS: u64 = 200;
 /// Maximum length of the content of a TLS record: RFC 8446 §5.1.
 const TLS_RECORD_BYTES: usize = 16 * 1024;

@@ -51,7 +51,8 @@ pub(crate) fn config(certificate: &[u8], private_key: &[u8]) -> Result<Tls> {
 
 /// Creates a TLS configuration with a certificate chain whose key the signer has.
 pub(crate) fn signed_by(signer: &Arc<Signer>, chain: Chain) -> Result<Tls> {
-    let key = RemoteKey::of(signer, &chain).context("the certificate's key has no signature scheme")?;
+    let key =
+        RemoteKey::of(signer, &chain).context("the signer offers no signature scheme for the certificate's key")?;
     let certificates = chain.certificates.into_iter().map(CertificateDer::from).collect();
     with_key(CertifiedKey::new(certificates, Arc::new(key)))
 }

@@ -23,7 +23,8 @@ impl Budget {
         Self { format, samples: format.samples_in_ms(BURST_MS), updated_at: Duration::ZERO }
     }
 
-    /// Increases the budget by the time since the last call. A room without sound has no ticks, but a pipe is read.
+    /// Increases the budget by [`SPEED_MAX`] times the time since the last call, up to [`BURST_MS`]. It counts time and not ticks, because
+    /// a room without sound has no ticks, but its pipes are read.
     pub(crate) fn update(&mut self, now: Duration) {
         let elapsed = now.saturating_sub(self.updated_at) * SPEED_MAX;
         let more = self.format.samples_in_ms(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX).min(BURST_MS));
@@ -38,7 +39,7 @@ impl Budget {
         self.samples
     }
 
-    /// Subtracts the samples that were read. Returns whether nothing is left.
+    /// Subtracts the samples that were read from the budget. Returns whether the budget is used up.
     pub(crate) fn spend(&mut self, samples: usize) -> bool {
         self.samples = self.samples.saturating_sub(samples);
         self.samples == 0

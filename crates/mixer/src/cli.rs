@@ -29,7 +29,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) rooms: PathBuf,
 
-    /// Directory on a disk; a symbolic link in the place of a `mic` or an `ear` is followed to a file in it. It must exist when the mixer starts
+    /// Directory on a disk; a symbolic link in place of `mic` or `ear` is followed to a file in it. The directory must exist before the mixer starts
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
 

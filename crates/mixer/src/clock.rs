@@ -12,8 +12,8 @@ use palabre_room::FRAME_MS;
 
 /// Interval between ticks: the duration of a frame.
 pub(crate) const TICK: Duration = Duration::from_millis(FRAME_MS);
-/// Maximum lateness that is caught up by ticks run back to back. Later ticks are skipped, since the listeners' buffers
-/// would overflow.
+/// Maximum lateness that is caught up by ticks run back to back. If a tick is later than this, the missed ticks are skipped, since the
+/// listeners' buffers would overflow.
 const CATCH_UP_MAX: Duration = Duration::from_millis(100);
 
 /// One time as an [`Instant`] and as the time since boot.

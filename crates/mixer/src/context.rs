@@ -16,7 +16,8 @@ use crate::file_writer::FileWriter;
 use crate::poller::Poller;
 use crate::watcher::{Target, Watch, Watcher};
 
-/// Number of descriptors that the participants' pipes leave free, for the notification of readiness, lists, restarts and files.
+/// Number of descriptors that the participants' pipes leave free. The mixer needs them to notify the service manager that it is ready,
+/// for text files such as `gains` and `levels`, for restarts and for WAV files.
 const RESERVED_DESCRIPTORS: u64 = 16;
 
 #[derive(Debug)]

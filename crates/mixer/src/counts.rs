@@ -13,7 +13,7 @@ use crate::rooms::Rooms;
 
 /// Interval between writes of the counters while sound flows.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Minimum interval before the last write, which is made when all rooms become idle.
+/// Minimum interval between the previous write and the last one, which is made when all rooms become idle.
 const LAST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The counters of ticks, and the time of their last write.
@@ -29,7 +29,7 @@ impl CountersFile {
     /// Creates the counters and writes them into the directory `rooms`, with the parts of the sandbox that the kernel enforces.
     pub(crate) fn new(rooms: PathBuf, enforced: Enforced) -> Self {
         let counters = MixerReport { sandbox: enforced.to_string(), ..MixerReport::default() };
-        // The counters are written again when sound flows, and then an error is logged.
+        // An error is ignored here: the counters are written again when sound flows, and an error is logged then.
         let _ = counters.write(&rooms);
         Self { rooms, counters, written_at: None, last_warning: LastWarning::default() }
     }

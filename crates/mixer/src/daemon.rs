@@ -25,7 +25,7 @@ use crate::watcher::{Change, Event, Target};
 
 /// Runs until SIGTERM or SIGINT.
 pub(crate) fn run(args: &Args) -> Result<(), Failure> {
-    // Call this before the mixer opens any descriptor.
+    // Take the inherited descriptors before the mixer opens any descriptor of its own.
     let mut inherited = Inherited::take();
     if let Some(parent) = args.parent_pid {
         process::die_with_parent(parent).map_err(Failure::system)?;

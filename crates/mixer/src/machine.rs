@@ -55,7 +55,7 @@ impl Machine {
         }
     }
 
-    /// Opens the pipe at the path, unless it is open already or an attempt has failed.
+    /// Opens the pipe at the path, unless it is open already or an attempt to open this pipe has failed.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
         let at_path = file_id(&self.path).ok();
         let known = [self.pipe.as_ref().map(PipeReader::id), self.failed.map(|(id, _)| id)];
@@ -129,7 +129,7 @@ impl Machine {
         self.has_frame.then_some(&self.frame[..])
     }
 
-    /// Returns whether this machine needs no ticks.
+    /// Returns whether the other machine's sound needs no ticks.
     pub(crate) fn is_idle(&self) -> bool {
         self.jitter.is_idle() && !self.is_paused
     }

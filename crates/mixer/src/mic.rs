@@ -52,7 +52,7 @@ impl Mic {
         }
     }
 
-    /// Opens the pipe or file at the path, unless it is open already or an attempt has failed.
+    /// Opens the pipe or file at the path, unless it is open already or an attempt to open this pipe or file has failed.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
         let at_path = lookup(&cx.resolve(&self.path));
         let id = at_path.map(|(_, id)| id);

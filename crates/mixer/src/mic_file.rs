@@ -26,8 +26,8 @@ pub(crate) struct MicFile {
     file: RegularFile,
     tail: Tail,
     format: Format,
-    /// Whether a program wrote to the file less than [`LAG_MAX`] before it was opened. If so, the samples that the file already has are
-    /// played; otherwise they are old and are skipped.
+    /// Whether the samples that the file has at the first read are played. False if no program wrote to the file in the [`LAG_MAX`]
+    /// before the mixer opened it: then these samples are old and are skipped.
     is_fresh: bool,
     /// Number of samples that may be read before the next tick.
     budget: usize,
@@ -38,12 +38,12 @@ pub(crate) struct MicFile {
 }
 
 impl MicFile {
-    /// Opens the file at `path`. Samples that were written more than [`LAG_MAX`] ago are skipped.
+    /// Opens the file at `path`. If no program has written to it for [`LAG_MAX`], the samples that it already has will be skipped.
     pub(crate) fn open(path: &Path, format: Format) -> Result<Self, OpenError> {
         let file = RegularFile::open_to_read(path)?;
         let written = file.file().metadata().and_then(|metadata| metadata.modified());
         let written = written.map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
-        // A modification time in the future means that the clock was set back.
+        // A modification time in the future means that the clock was set back. Then the file counts as just written.
         let is_fresh = SystemTime::now().duration_since(written).map_or(true, |age| age < LAG_MAX);
         Ok(Self {
             file,
@@ -68,7 +68,7 @@ impl MicFile {
         self.is_behind
     }
 
-    /// Increases the read budget by one frame. Call it once per tick.
+    /// Increases the read budget by one frame, and every [`SURPLUS_TICKS`] also by a surplus. Call it once per tick.
     pub(crate) fn refill(&mut self) {
         let frame = self.format.frame_samples();
         self.budget = (self.budget + frame).min(BURST_FRAMES * frame);

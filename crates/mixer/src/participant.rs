@@ -39,7 +39,7 @@ pub(crate) struct Participant {
     gains: Gains,
     /// Whether the file `gains` may have changed since the mixer last read it.
     gains_changed: bool,
-    /// Earliest time at which a change of the file `gains` is read at once.
+    /// Time from which on a change of the file `gains` is read at once. An earlier change is read at the next tick.
     gains_due: Duration,
     /// This tick's frame after levelling and gain, if `has_frame`.
     frame: Vec<i16>,
@@ -147,7 +147,7 @@ impl Participant {
             self.meter.push(&[]);
             self.ticks_silent += 1;
         } else {
-            // The participant is no longer listed in `levels`, so the time of talking ends too.
+            // The participant is no longer listed in `levels`, so the participant no longer counts as talking.
             self.meter.reset();
         }
         self.talk_changed = self.meter.is_talking() != talked;
@@ -160,7 +160,7 @@ impl Participant {
         self.talk_changed
     }
 
-    /// Returns the number of ticks in which the participant has talked.
+    /// Returns the number of ticks in which the participant has talked since the mixer opened the participant's directory.
     pub(crate) fn talked_ticks(&self) -> u64 {
         self.talked_ticks
     }
@@ -203,7 +203,7 @@ impl Participant {
         self.jitter.is_idle() && !self.mic.needs_ticks()
     }
 
-    /// Resets the meter when the room becomes idle.
+    /// Resets the meter, and uses the present gain without a ramp. Call it when the room becomes idle.
     pub(crate) fn reset_meter(&mut self) {
         self.factor = factor(self.gain);
         self.ticks_silent = LISTED_TICKS;

@@ -67,7 +67,7 @@ fn room_opens_by_mkdir_and_closes_by_rm() {
         alice.say(440.0);
         bob.hear(BURST);
         assert!(bob.hears(440.0));
-        // The removal fails if the mixer creates a file in the room meanwhile, as that of `rm -r` does.
+        // The removal can fail, as with `rm -r`, if the mixer creates a file in the room meanwhile. So it is repeated.
         let removed = || std::fs::remove_dir_all(room.dir.path()).is_ok().then_some(());
         wait_until("the removal of the room", removed);
         mixer.wait_for_log("room 'short' is closed");
@@ -135,7 +135,7 @@ fn microphone_read_by_another_process_is_refused_until_it_is_free() {
     mixer.wait_for_log("is being read by another process");
     drop(other_reader);
     mixer.wait_for_log("after earlier failures");
-    // Twice as long as needed: if this thread is kept from running, bob's ear overflows, and he loses a part.
+    // Alice says two bursts, although bob must hear only one: if this thread is kept from running, bob's ear overflows, and he loses a part.
     let mut alice = room.join("alice");
     alice.say(440.0);
     alice.say(440.0);

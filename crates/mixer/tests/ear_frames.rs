@@ -71,7 +71,7 @@ fn ear_is_written_once_for_the_frames_that_its_reader_wants() {
         let frames = erin.person.heard.len() / FRAME;
         for reader in [&carol, &dave] {
             assert!(reader.ends.len() <= frames / 5 + 2, "{:?}", reader.ends);
-            // The first and the last write may have fewer frames than five.
+            // The first and the last write may have fewer than five frames, so only the reads between them are checked.
             let turns = reader.ends[..reader.ends.len() - 1].windows(2).map(|pair| pair[1] - pair[0]);
             turns.for_each(|frames| assert_eq!(frames % 5, 0, "{:?}", reader.ends));
         }
@@ -108,7 +108,7 @@ fn invalid_number_of_frames_is_reported_and_changes_nothing() {
     let room = mixer.room("main");
     let (mut alice, mut carol) = (room.join("alice"), Reader::join(&room, "carol", Some(200)));
     let dir = room.participant("carol");
-    // The mixer has read the valid number when its sound arrives.
+    // When alice's sound arrives at carol, the mixer has read the valid number in carol's file `ear-frames`.
     alice.say(440.0);
     read_until_silence(&room, &mut [&mut carol]);
     carol.person.heard.clear();

@@ -82,7 +82,7 @@ fn a_disk_that_does_not_respond_delays_nobody_and_its_queue_is_limited() {
     let built =
         Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl").status().unwrap();
     assert!(built.success());
-    // If the machine keeps the mixer from running for more than a burst, samples of the burst are lost.
+    // If the machine keeps the mixer from running for longer than a burst lasts, samples are lost.
     undisturbed_by(Duration::from_millis(100), || {
         let mut mixer = Mixer::start_by(&["env", &format!("LD_PRELOAD={}", library.display())]);
         let room = mixer.room("main");

@@ -257,7 +257,7 @@ fn ear_file_with_other_contents_is_not_changed() {
     let (mut alice, mut bob) = (room.join("alice"), room.join("bob"));
     let dir = room.dir.participant(&name("carol"));
     fs::create_dir(dir.path()).unwrap();
-    // Write the letter elsewhere and rename it: the mixer would use an empty file as an ear.
+    // Write the text file elsewhere and rename it to `ear`: in place, the file would be empty at first, and the mixer would use it as an ear.
     let letter = mixer.dir.path().join("letter");
     fs::write(&letter, "a letter").unwrap();
     fs::rename(&letter, dir.ear()).unwrap();

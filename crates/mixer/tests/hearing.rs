@@ -355,7 +355,7 @@ fn talk_time_ends_when_a_participant_pauses_while_another_talks() {
     let room = mixer.room("main");
     let (mut alice, mut bob, mut carol) = (room.join("alice"), room.join("bob"), room.join("carol"));
     alice.say(440.0);
-    // A busy machine may cost a burst some frames, so bob says bursts until the report has his two seconds.
+    // On a busy machine frames of a burst can be lost, so bob says bursts until the mixer's report shows two seconds of talk time for him.
     let mut bursts = 0;
     let talked_ms = wait_until("the talk time of bob", || {
         bob.say(1000.0);

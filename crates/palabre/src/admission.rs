@@ -16,7 +16,7 @@ use crate::{permission, restart};
 
 /// Checks that a participant of this machine can have the login name.
 pub(crate) fn check_name(name: &Name, server: &Server) -> Result<(), String> {
-    // With a valid name, every port is valid in the template of the links.
+    // Any port does for this check: if the template of the links accepts the name, it accepts every port.
     server.links.address(name, 1).map_err(|cause| format!("{cause}; choose another name"))?;
     if restart::DAEMONS.contains(&name.as_str()) {
         return Err(format!(
@@ -42,7 +42,7 @@ impl<'a> Ports<'a> {
     }
 
     /// Gives `name` the port `wanted`, if it can be used. Without `wanted`, gives the first port of the range in `palabre.toml` that belongs to
-    /// no participant, on which no program listens, to which browsers connect, and which is not the default port of a well-known service.
+    /// no participant, on which no program listens, to which browsers permit connections, and which is not the default port of a well-known service.
     pub(crate) fn give(&mut self, name: &Name, wanted: Option<u16>) -> Result<u16, String> {
         let port = match wanted {
             Some(port) => self.obstacle(port).map_or(Ok(port), |obstacle| Err(obstacle.to_string())),
@@ -113,11 +113,11 @@ pub(crate) fn create_roster(config: &Path) -> Result<(), Failure> {
     }
 }
 
-/// Says on standard error that a proxy doesn't know new participants, if the links lead to a proxy.
+/// If the links lead to a proxy, says on standard error that the proxy needs a new configuration for the new participants.
 pub(crate) fn hint_at_proxy(server: &Server) {
     if !server.links.is_direct() {
         eprintln!(
-            "palabre: the link leads to a proxy; write its configuration again, for example with 'palabre proxy-config'"
+            "palabre: the link leads to a proxy; write the proxy's configuration again, for example with 'palabre proxy-config'"
         );
     }
 }

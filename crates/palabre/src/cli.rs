@@ -150,7 +150,7 @@ The setting is stored in the participant's file, and shown on their page.")]
 Examples:
   palabre unmute bob")]
     Unmute(Targets),
-    /// Set the gain of participants for everyone
+    /// Set the gain of the named participants' sound in the mixes of all others
     #[command(after_help = "\
 Examples:
   palabre gain bob -6
@@ -158,7 +158,7 @@ Examples:
 
 The setting is stored in the participant's file.")]
     Gain(SetGain),
-    /// Change the expiry of links, or whether participants only listen; the links stay
+    /// Change the expiry of links, or whether participants only listen; the links themselves don't change
     #[command(after_help = "\
 Examples:
   palabre change alice --expires 30d
@@ -185,7 +185,7 @@ survives a reboot.")]
 Examples:
   palabre resume bob")]
     Resume(Targets),
-    /// Sign out all browsers of participants: each must open the link again
+    /// Sign out the named participants in all their browsers: each browser must open the link again
     #[command(after_help = "\
 Examples:
   palabre sign-out bob

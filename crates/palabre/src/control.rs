@@ -103,7 +103,7 @@ pub(crate) fn status(run: &Path) -> Result<Status, Failure> {
     }
 }
 
-/// Returns whether a supervisor serves the control socket.
+/// Returns whether a supervisor serves the control socket. Also returns true if this user has no permission for the socket.
 pub(crate) fn is_running(run: &Path) -> bool {
     match UnixStream::connect(run.join(SOCKET)) {
         Ok(_) => true,

@@ -109,7 +109,8 @@ fn known(cli: &Cli, participants: &[Participant]) -> Result<Option<BTreeMap<Stri
     Ok(None)
 }
 
-/// Adds what only the supervisor knows about a participant.
+/// Adds to a participant what only the supervisor knows: the display name that the participant has chosen, and whether the one-time link was
+/// used.
 fn exported(
     participant: Participant,
     known: Option<&BTreeMap<String, ParticipantStatus>>,
@@ -143,7 +144,7 @@ fn write(path: &Path, document: &str, count: usize) -> Result<(), Failure> {
         Failure::system(format!("unable to write '{}': {cause}; choose another file with --out", path.display()))
     };
     if path.exists() && !path.is_file() {
-        return Err(unable(&"it is not a regular file"));
+        return Err(unable(&"the path exists and is not a regular file"));
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The mode of a temporary file is 0600.

@@ -52,7 +52,7 @@ impl Guest {
                 GuestName::Exactly(name) => (*name).clone(),
                 GuestName::BasedOn(base) => match numbered(base, number) {
                     Ok(name) => name,
-                    // A file in the room's directory has this name, so the next number is tried.
+                    // The name is reserved for a file in a room's directory, so the next number is tried.
                     Err(_) => continue,
                 },
             };
@@ -76,7 +76,9 @@ impl Guest {
                 format!("the name '{name}' is in use in this room; choose another name with --name")
             }
             GuestName::BasedOn(base) => {
-                format!("all {MAX_TRIES} names like '{base}' are in use in this room; end some of these guests")
+                format!(
+                    "all {MAX_TRIES} names like '{base}' are in use in this room; end some 'palabre play' or 'palabre tap' commands that use them"
+                )
             }
         };
         Err(Failure::refused(format!("unable to join '{}': {cause}", room.path().display())))
@@ -105,7 +107,7 @@ pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
         Ok(metadata) if metadata.is_dir() => Ok(room),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
             let cause = format!("unable to join room '{name}': no permission to see '{}'", path.display());
-            // Access to the last directory that this user can see is missing.
+            // This user has no permission for the deepest directory on the path that the user can still see.
             let closed = path.ancestors().find(|path| fs::metadata(path).is_ok()).unwrap_or(run);
             Err(Failure::system(permission::explain(closed, cause)))
         }
@@ -116,7 +118,7 @@ pub(crate) fn room(run: &Path, name: &Name) -> Result<RoomDir, Failure> {
     }
 }
 
-/// Makes a name from a text and a number. Fails if a file in a room's directory has the name.
+/// Makes a name from a text and a number. Fails if the name is reserved for a file in a room's directory, such as `levels`.
 fn numbered(base: &str, number: u32) -> Result<Name, NameError> {
     let tail = if number == 1 { String::new() } else { format!("-{number}") };
     let kept: String = base

@@ -17,7 +17,7 @@ use crate::each::Each;
 use crate::{admission, control, input, permission, reload, roster_lock};
 use imported::Imported;
 
-/// Maximum number of names in the hint at the end.
+/// Maximum number of names in the hint at the end, which says which participants to revoke on the other machine.
 const MAX_NAMES: usize = 8;
 
 /// Writes the participants' files, reloads the supervisor if one runs, prints what happened.
@@ -44,7 +44,7 @@ pub(crate) fn run(cli: &Cli, options: &Import) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Says on standard error what the operator must do on other machines.
+/// Says on standard error what the operator must do at the proxy, if there is one, and on the machine that exported the participants.
 fn hint(server: &Server, all: &[Imported]) {
     if all.iter().any(|one| !one.replaces) {
         admission::hint_at_proxy(server);

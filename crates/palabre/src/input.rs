@@ -12,7 +12,7 @@ pub(crate) fn named(path: &Path) -> String {
     if path == Path::new(STANDARD_INPUT) { "standard input".to_owned() } else { format!("'{}'", path.display()) }
 }
 
-/// Reads at most `max` bytes from a file, or from standard input if the path is `-`. `what` names the content in the error.
+/// Reads a file, or standard input if the path is `-`. Fails if the content is longer than `max` bytes. `what` names the content in the error.
 pub(crate) fn read(path: &Path, max: usize, what: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     let limit = max as u64 + 1;

@@ -45,7 +45,7 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
     };
     drop(lock);
     let done = match invite.new_key {
-        true => format!("changed the key of '{name}' in"),
+        true => format!("changed the access key of '{name}', who is in"),
         false => format!("invited '{name}' to"),
     };
     eprintln!("palabre: {done} room '{}' on port {}", participant.room, participant.port);
@@ -73,12 +73,12 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
 fn announce(participant: &Participant) {
     let until = participant.key_expires.map(|expires| format!("; it expires on {expires}")).unwrap_or_default();
     let once = match participant.key_once {
-        true => "; it works in one browser, the first in which the button on its page is pressed",
+        true => "; the link works in one browser, the first in which the button on its page is pressed",
         false => "",
     };
     let name = &participant.name;
     let suspended = match participant.suspended {
-        true => format!("; it doesn't work before 'palabre resume {name}'"),
+        true => format!("; the link doesn't work before 'palabre resume {name}'"),
         false => String::new(),
     };
     eprintln!("palabre: the invitation link of {} is printed only now{once}{until}{suspended}:", participant.display());

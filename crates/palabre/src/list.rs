@@ -120,7 +120,8 @@ fn participant_json(participant: &Participant, known: Option<&ParticipantStatus>
     })
 }
 
-/// Returns the display name that other participants see: the name in the participant's file, or the name that the participant has chosen.
+/// Returns the display name that other participants see, as the supervisor reports it. If no supervisor runs, returns the name in the
+/// participant's file.
 fn display<'a>(participant: &'a Participant, known: Option<&'a ParticipantStatus>) -> &'a str {
     known.map_or(participant.display(), |known| &known.display)
 }
@@ -169,7 +170,8 @@ struct Room {
     is_recorded: bool,
 }
 
-/// Fails if this user may not read the directory of the rooms. The directory may be missing: the supervisor creates it.
+/// Returns all rooms that have a participant or a directory. Fails if this user may not read the directory of the rooms. That directory may
+/// be missing: the supervisor creates it.
 fn all_rooms(run: &Path, participants: &[Participant]) -> Result<BTreeMap<String, Room>, Failure> {
     let mut rooms: BTreeMap<String, Room> = BTreeMap::new();
     for participant in participants {

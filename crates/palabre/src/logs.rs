@@ -30,7 +30,7 @@ pub(crate) fn run(cli: &Cli, logs: &Logs) -> Result<(), Failure> {
         && !Participant::path(cli.config_dir(), name).exists()
         && !is_in_journal(name).map_err(|error| unable(&error))?
     {
-        let cause = "there is no such participant, and the log has no lines about one";
+        let cause = "there is no such participant, and the log has no lines about this name";
         return Err(Failure::refused(format!("unable to show the log of '{name}': {cause}; see 'palabre list'")));
     }
     Err(unable(&Command::new("journalctl").args(arguments(logs)).exec()))

@@ -25,7 +25,7 @@ pub(crate) fn rename(cli: &Cli, rename: &Rename) -> Result<(), Failure> {
     }
     let message = |_: &Name| format!("the display name is now '{display}'; the login name, the port and the link stay");
     edit_all(cli, std::slice::from_ref(name), "rename", &[Edit::DisplayName(display.clone())], message)?;
-    // The operator's name replaces a name that the participant has chosen on the page.
+    // The supervisor still shows a display name that the participant has chosen on the page. Replace it by the new name too.
     if control::is_running(cli.run_dir()) { control::restore_name(cli.run_dir(), name) } else { Ok(()) }
 }
 

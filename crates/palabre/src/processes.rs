@@ -157,7 +157,7 @@ fn parent(pid: u32) -> Option<u32> {
     stat(pid)?.split(' ').nth(1)?.parse().ok()
 }
 
-/// Returns whether the value of `flag` on the process's command line is `directory`.
+/// Returns whether the value of `flag` on the process's command line is `directory`. Without the flag, compares `default`.
 fn uses_directory(pid: u32, flag: &str, directory: &Path, default: Option<&str>) -> bool {
     let arguments = arguments(pid);
     let separate =
@@ -187,7 +187,7 @@ mod tests {
         if User::of_process(own).unwrap().uid != 0 {
             return palabre_testing::not_shown("a process of another user", "only root can start one");
         }
-        // A process of user 1 in a directory of root, and in a directory of user 1.
+        // Test a process of user 1, first while root owns the runtime directory, then while user 1 owns it.
         let mut other = Command::new("sleep").arg("60").uid(1).spawn().unwrap();
         let in_roots = may_serve("palabre-mixer", other.id(), run.path());
         std::os::unix::fs::chown(run.path(), Some(1), None).unwrap();

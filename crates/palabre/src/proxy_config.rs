@@ -68,20 +68,20 @@ fn check_template(config: &Path, links: &LinkTemplate, options: &ProxyConfig) ->
     let unable = |cause: &str| {
         let file = config.join(SERVER_FILE);
         Err(Failure::config(format!(
-            "unable to write a configuration for {name}: the links '{links}' {cause}; set 'link' in '{}', for example link = \"{example}\"",
+            "unable to write a configuration for {name} with the links '{links}': {cause}; set 'link' in '{}', for example link = \"{example}\"",
             file.display()
         )))
     };
     match options.proxy {
-        _ if links.is_direct() => unable("lead to the listeners' own ports"),
+        _ if links.is_direct() => unable("the links lead to the listeners' own ports"),
         Proxy::Nginx if links.shows_own_certificate() => {
-            unable("have a host name per participant, which 'palabre proxy-config haproxy' supports")
+            unable("the links have a host name per participant, which 'palabre proxy-config haproxy' supports")
         }
         Proxy::Haproxy if !links.shows_own_certificate() => {
-            unable("have a path per participant, which 'palabre proxy-config nginx' supports")
+            unable("the links have a path per participant, which 'palabre proxy-config nginx' supports")
         }
         Proxy::Haproxy if !links.has_empty_path() => {
-            unable("have a path, which HAProxy can't remove, because it doesn't decrypt")
+            unable("the links have a path, which HAProxy can't remove, because it doesn't decrypt")
         }
         Proxy::Haproxy if options.certificate.is_some() => Err(Failure::usage(
             "--certificate and --private-key are for nginx: HAProxy doesn't decrypt, so browsers see the listeners' certificate; leave them out",
@@ -90,7 +90,7 @@ fn check_template(config: &Path, links: &LinkTemplate, options: &ProxyConfig) ->
     }
 }
 
-/// Checks that the proxy sends the addresses of clients in the way that the listeners expect.
+/// Checks that this proxy can send the addresses of clients in the way that `palabre.toml` makes the listeners expect.
 fn check_client_address(server: &Server, proxy: Proxy) -> Result<(), Failure> {
     if server.proxy.addresses.is_empty() {
         return Ok(());
@@ -118,7 +118,8 @@ fn entry(links: &LinkTemplate, one: &Participant, upstream: IpAddr) -> Result<En
     Ok(Entry { name: one.name.clone(), page, listener: SocketAddr::new(upstream, one.port) })
 }
 
-/// Returns the address of any participant's page. All pages have the same port, and with nginx the same host.
+/// Returns the address of the page of an invented participant, for its port and host. All pages have the same port, and with nginx the
+/// same host.
 fn example(server: &Server) -> Result<PageAddress, Failure> {
     let name: Name = "alice".parse().map_err(Failure::system)?;
     server.links.address(&name, 9001).map_err(Failure::config)

@@ -71,7 +71,8 @@ fn outcome(name: &Name, changes: &Changes, status: &Status) -> Result<(), Failur
     }
 }
 
-/// Makes listeners that run without a supervisor use the changed files of `names`. Prints what starts the other listeners.
+/// Makes listeners that run without a supervisor use the changed files of `names`. If the
+/// listeners of some `names` don't run, prints what starts them, or when the change takes effect.
 fn without_supervisor(run: &Path, names: &[Name]) -> Vec<Result<(), Failure>> {
     let applied: Vec<_> = names.iter().map(|name| standalone::apply(run, name.as_str(), Change::Edited)).collect();
     let down = names.iter().zip(&applied).filter(|(_, applied)| matches!(applied, Ok(false)));
@@ -183,7 +184,8 @@ fn done(changes: &Changes, status: &Status) -> String {
     text
 }
 
-/// Returns name and message for each participant whose listener doesn't serve, or serves with an earlier configuration.
+/// Returns name and message for each participant whose listener doesn't serve, or serves with an earlier configuration, and for each
+/// participant whose gain could not be written.
 fn failures(status: &Status) -> Vec<(String, String)> {
     let of = |one: &ParticipantStatus| {
         let texts = failure(one).into_iter().chain(one.gain_fault.clone());

@@ -15,7 +15,7 @@ use crate::standalone::{self, Change};
 use crate::{control, permission, reload, roster_lock};
 
 /// What to do if a listener may still serve a removed participant.
-const TO_DO: &str = "the link may still open: correct the cause, then run 'palabre reload'";
+const TO_DO: &str = "the link may still work: correct the cause, then run 'palabre reload'";
 
 /// The removal of one participant.
 struct Removal {

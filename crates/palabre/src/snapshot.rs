@@ -103,8 +103,8 @@ impl Snapshot {
         }
     }
 
-    /// Returns a message and a shell command that helps for each daemon and each listener that is stopped, and for a missing mixer. `run` is
-    /// the runtime directory.
+    /// Returns a message, and a shell command that helps, for each stopped daemon, for each stopped listener and for a missing mixer.
+    /// A process is stopped, for example, by SIGSTOP. `run` is the runtime directory.
     pub(crate) fn faults(&self, run: &Path) -> Vec<(String, String)> {
         let fault = |daemon: &Daemon| {
             let program = &daemon.program;
@@ -134,7 +134,7 @@ impl Snapshot {
     /// Reads the levels again. They change faster than the rest of the snapshot.
     pub(crate) fn read_levels(&mut self, run: &Path, status: &Status) {
         self.levels.clear();
-        // The levels of a mixer that doesn't work are old.
+        // If the mixer doesn't work, the files `levels` are old, so no levels are read.
         if status.mixer.is_some_and(|mixer| mixer != MixerState::Running) {
             return;
         }

@@ -17,7 +17,7 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// Returns the command that makes the listener act accordingly.
+    /// Returns the command that restarts the unit of the listener, or ends it if the participant's file was removed.
     fn command(self, name: &str) -> Vec<String> {
         let verb = match self {
             Self::Edited => &["restart"][..],

@@ -169,7 +169,7 @@ struct SilenceFiller {
     format: Format,
     buffer: VecDeque<i16>,
     flowing: bool,
-    /// Number of silent frames that were returned since sound arrived.
+    /// Number of silent frames that were returned while the first sound after silence waited in the buffer.
     held_frames: u64,
 }
 

@@ -197,9 +197,9 @@ fn check_reports_a_chain_that_is_incomplete_or_damaged() {
 fn check_reports_certificates_that_browsers_refuse() {
     let rig = Rig::new();
     for (extensions, expected) in [
-        ("extendedKeyUsage=clientAuth", "its extended key usage doesn't include servers"),
-        ("keyUsage=keyEncipherment", "its key usage doesn't include digital signatures"),
-        ("basicConstraints=CA:TRUE", "it is the certificate of a certificate authority"),
+        ("extendedKeyUsage=clientAuth", "the certificate's extended key usage doesn't include servers"),
+        ("keyUsage=keyEncipherment", "the certificate's key usage doesn't include digital signatures"),
+        ("basicConstraints=CA:TRUE", "this is the certificate of a certificate authority, not of a server"),
     ] {
         rig.certify(KEY_KINDS[0].arguments, extensions);
         let findings = rig.findings();

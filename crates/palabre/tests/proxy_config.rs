@@ -40,7 +40,7 @@ fn proxy_config(directory: &Path, arguments: &[&str]) -> Output {
     palabre().arg("--config").arg(directory).arg("proxy-config").args(arguments).output().unwrap()
 }
 
-/// If this test fails, write the files again: their first lines name the command, and the configuration is that of the test.
+/// If this test fails, write the files in docs/proxy again with the command that their second line names, and with the configuration of this test.
 #[test]
 fn files_in_docs_are_the_printed_ones() {
     for (proxy, file, link) in [("nginx", "nginx.conf", BY_PATH), ("haproxy", "haproxy.cfg", BY_HOST)] {
@@ -55,7 +55,7 @@ fn check_nginx(directory: &Path, server: &str) {
     let at = directory.display();
     let file = directory.join("nginx.conf");
     let temporary = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"].map(|of| format!("{of}_temp_path {at}/{of};"));
-    // The two settings that the comments name.
+    // The comments in the printed configuration show two settings for /etc/nginx/nginx.conf. Take their values from there.
     let setting = |name: &str| {
         let (_, rest) = server.split_once(name).unwrap();
         format!("{name}{};", rest.split_once(';').unwrap().0)

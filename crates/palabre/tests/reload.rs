@@ -173,7 +173,7 @@ fn reload_fails_with_the_reason_and_the_listeners_serve_as_before() {
         ("private-key = \"tls/foreign.pem\"\n", "unable to use certificate '"),
     ] {
         server.set(settings);
-        // The next signer has no previous certificate, with which the listeners would start.
+        // End the signer, which would keep the previous certificate, so that listeners could start with it. The next signer has no certificate.
         let signer = || status()["signer"]["pid"].as_u64();
         let old_signer = signer().unwrap();
         signal(u32::try_from(old_signer).unwrap(), "KILL");
@@ -233,7 +233,7 @@ fn command_whose_change_has_no_effect_fails() {
     let revoked =
         palabre().arg("--config").arg(other.path()).arg("--run").arg(&run).args(["revoke", "bob"]).output().unwrap();
     let why = stderr(&revoked, 1);
-    assert!(why.contains("unable to end the listener of 'bob'") && why.contains("the link may still open"), "{why}");
+    assert!(why.contains("unable to end the listener of 'bob'") && why.contains("the link may still work"), "{why}");
     assert!(!String::from_utf8(revoked.stdout).unwrap().contains("invalid now"));
     stdout(&server.palabre(&["revoke", "bob"]));
 }

@@ -75,7 +75,7 @@ fn mixer_is_executed_with_the_setting_of_the_sandbox() {
         fs::write(dir.path().join("palabre.toml"), format!("[security]\nsandbox = \"{mode}\"\n")).unwrap();
         assert_eq!(executed(), format!("--sandbox {mode} --rooms x --version\n"));
     }
-    // An invalid file must not keep the rooms silent.
+    // With an invalid palabre.toml the mixer must still start, with the default. Otherwise the rooms would be silent.
     fs::write(dir.path().join("palabre.toml"), "sandbox = 1").unwrap();
     assert_eq!(executed(), "--sandbox best-effort --rooms x --version\n");
 }

@@ -160,7 +160,7 @@ fn new_key_changes_only_the_key() {
     let before = config.load("alice");
     let output = config.palabre(&["invite", "alice", "--new-key"]);
     let printed = String::from_utf8_lossy(&output.stderr);
-    assert!(printed.contains("changed the key of 'alice' in room 'main'"), "{printed}");
+    assert!(printed.contains("changed the access key of 'alice', who is in room 'main'"), "{printed}");
     let new = stdout(&output);
     let after = config.load("alice");
     assert!(!after.key_sha256.matches(key(&old)));
@@ -329,7 +329,7 @@ fn link_can_expire_and_be_listen_only() {
     assert!(String::from_utf8_lossy(&printed.stderr).contains("it expires on "), "{printed:?}");
     let printed = config.palabre(&["invite", "guest", "--new-key"]);
     assert!(
-        String::from_utf8_lossy(&printed.stderr).contains("it works in one browser, the first in which"),
+        String::from_utf8_lossy(&printed.stderr).contains("the link works in one browser, the first in which"),
         "{printed:?}"
     );
     let after = config.load("guest");
@@ -392,7 +392,7 @@ fn fifo_among_the_participants_is_an_error_and_no_wait() {
     assert!(printed.contains("bob.toml': the file is not a regular file"), "{printed}");
     let text = String::from_utf8(config.palabre(&["check"]).stdout).unwrap();
     assert!(text.contains("bob.toml': the file is not a regular file"), "{text}");
-    // An invitation reads the other participants' ports.
+    // An invitation reads the ports of all participants, and must succeed although bob's file is a FIFO.
     stdout(&config.palabre(&["invite", "carol"]));
 }
 

@@ -209,7 +209,7 @@ fn participants_are_invited_and_revoked_while_it_runs() {
     assert!(page(link.trim()).is_none());
 }
 
-/// A reader of a participant's ear, which counts as a listening participant.
+/// A reader of a participant's ear. The trial's echo and melody count it as a participant who listens.
 struct Ear {
     pipe: PipeReader,
 }

@@ -23,7 +23,7 @@ pub(crate) struct Args {
     /// Room to record
     pub(crate) room: Name,
 
-    /// Directory of the recording, created if necessary. An earlier recording in it is continued; see --began-ms
+    /// Directory of the recording, created if necessary. To continue an earlier recording in it, give its start time with --began-ms
     #[arg(long, value_name = "DIR")]
     pub(crate) out: PathBuf,
 

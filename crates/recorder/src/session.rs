@@ -41,7 +41,7 @@ impl Session {
         self.tracks.len()
     }
 
-    /// Writes a speaker's frame. The frames of one tick must be consecutive.
+    /// Writes a speaker's frame. Write the frames of all speakers in one tick before frames of the next tick.
     pub(crate) fn take(&mut self, take: &RecordedFrame) -> io::Result<()> {
         let Some(at) = self.sample_at(take.at) else { return Ok(()) };
         if let Some(track) = self.tracks.get_mut(&take.name) {

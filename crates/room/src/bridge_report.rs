@@ -29,11 +29,11 @@ pub struct BridgeReport {
     pub is_connected: bool,
     /// Number of own messages that were not sent, because the server was not connected or too slow.
     pub unsent: u64,
-    /// Each room that another machine shares.
+    /// One entry for each other machine and each room that it shares.
     pub links: Vec<MachineLink>,
 }
 
-/// A room that another machine shares.
+/// The state of one room on one other machine that shares it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MachineLink {
     /// The other machine.
@@ -109,10 +109,14 @@ impl FromStr for BridgeReport {
         let (machine, is_connected) = match words(lines.next())[..] {
             ["machine", machine, "connected"] => (machine, true),
             ["machine", machine, "disconnected"] => (machine, false),
-            _ => return Err("the first line doesn't name this machine".to_owned()),
+            _ => {
+                return Err(
+                    "the first line is not 'machine MACHINE connected' or 'machine MACHINE disconnected'".to_owned()
+                );
+            }
         };
         let ["unsent", unsent] = words(lines.next())[..] else {
-            return Err("the second line has no number of unsent messages".to_owned());
+            return Err("the second line is not 'unsent NUMBER'".to_owned());
         };
         let links = lines.take(MAX_LINKS).map(link).collect::<Result<_, _>>()?;
         Ok(Self { machine: machine_of(machine)?, is_connected, unsent: number(unsent)?, links })
@@ -126,7 +130,7 @@ fn link(line: &str) -> Result<MachineLink, String> {
     let is_cut_off = match state {
         "cut-off" => true,
         "connected" => false,
-        _ => return Err(format!("'{state}' is neither 'connected' nor 'cut-off'")),
+        _ => return Err(format!("the state '{state}' of a machine is neither 'connected' nor 'cut-off'")),
     };
     Ok(MachineLink {
         machine: machine_of(machine)?,

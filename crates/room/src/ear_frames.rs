@@ -25,8 +25,7 @@ impl EarFrames {
         Self((1..=MAX).rev().find(|count| frames.is_multiple_of(*count)).unwrap_or(1))
     }
 
-    /// Returns the largest number of frames, at most this one, with which two writes fit into a pipe that holds `pipe_ms` of sound, and this number of
-    /// frames consists of whole writes.
+    /// Returns the largest divisor of this number of frames with which two writes fit into a pipe that holds `pipe_ms` of sound; at least 1.
     #[must_use]
     pub fn within(self, pipe_ms: u64) -> Self {
         let max = self.0.min(pipe_ms / FRAME_MS / 2);

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 /// Length of a frame, the unit of the mixer's work, in ms.
 pub const FRAME_MS: u64 = 20;
-/// Maximum length of sound in a pipe, in ms, before rounding up to pages.
+/// Length of the sound that a pipe holds by default, in ms, before rounding up to pages.
 pub const PIPE_MS: u64 = 400;
 
 /// A valid sample rate of a room.

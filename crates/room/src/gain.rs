@@ -27,7 +27,7 @@ pub const MAX_GAINS: usize = 1000;
 pub struct PersonalGain {
     /// The participant who is heard.
     pub name: Name,
-    /// The gain for this listener, besides the gain that the operator has set.
+    /// The gain with which only this listener hears the participant, in addition to the gain that the operator has set.
     pub gain: Gain,
 }
 

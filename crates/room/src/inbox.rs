@@ -44,7 +44,7 @@ impl Message {
         valid.then(|| Self { from, id: None, text: text.to_owned() })
     }
 
-    /// Returns the message with this ID, or `None` if the ID is invalid.
+    /// Gives the message the ID `id`, and returns it; `None` if the ID is invalid.
     #[must_use]
     pub fn with_id(self, id: &str) -> Option<Self> {
         let valid = (1..=MAX_ID_CHARS).contains(&id.len())
@@ -179,11 +179,13 @@ struct InboxSender(UnixDatagram);
 impl InboxSender {
     fn new(room: &RoomDir) -> Result<Self, RoomError> {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-        socket.map(Self).map_err(RoomError::io("create a socket to send messages to", room.path()))
+        socket
+            .map(Self)
+            .map_err(RoomError::io("create a socket for sending messages to the participants of", room.path()))
     }
 
-    /// Returns whether the inbox has received the datagram. An inbox that is missing, not read or full doesn't receive it. A symbolic link could lead
-    /// to another program's socket.
+    /// Returns whether the inbox has received the datagram. An inbox that is missing, not read or full doesn't receive it. A symbolic link is
+    /// not followed, since it could lead to another program's socket.
     fn send(&self, inbox: &Path, datagram: &[u8]) -> bool {
         let is_socket = std::fs::symlink_metadata(inbox).is_ok_and(|file| file.file_type().is_socket());
         is_socket && self.0.send_to(datagram, inbox).is_ok()

@@ -77,15 +77,15 @@ impl RoomDir {
     /// A file can't be removed, or the directory can't be read.
     pub fn end_meeting(&self) -> Result<(), RoomError> {
         let texts = write_or_remove(&self.path().join(TEXTS), None);
-        // Remove as many files as possible: with an old file `joined` a participant gets texts from before joining the next meeting.
+        // Remove as many files as possible: with an old file `joined`, a participant who joins the next meeting would get its earlier messages.
         let joined = |name| write_or_remove(&self.participant(&name).path().join(JOINED), None);
         self.participants()?.into_iter().map(joined).fold(texts, Result::and)
     }
 }
 
 impl ParticipantDir {
-    /// Returns when the participant joined the meeting, as CLOCK_BOOTTIME in ms. If the participant joins now, writes `now_ms`
-    /// to the file `joined`.
+    /// Returns when the participant joined the meeting, as CLOCK_BOOTTIME in ms. Without a valid time in the file
+    /// `joined`, the participant joins now: writes `now_ms` to the file.
     ///
     /// # Errors
     /// The file can't be read or written.

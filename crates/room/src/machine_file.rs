@@ -115,7 +115,7 @@ impl FromStr for MachinePerson {
     }
 }
 
-/// The file: people after the maximum number, or the maximum length, are omitted.
+/// Writes the content of the file. Omits people above the maximum number, and people with whom the file would exceed the maximum length.
 impl fmt::Display for MachineState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = if self.is_cut_off { "cut-off" } else { "connected" };
@@ -145,7 +145,7 @@ impl FromStr for MachineState {
         let is_cut_off = match words.next() {
             Some("connected") => false,
             Some("cut-off") => true,
-            _ => return Err("the first line must begin with 'connected' or 'cut-off'".into()),
+            _ => return Err("the first line of another machine's file must begin with 'connected' or 'cut-off'".into()),
         };
         let is_recorded = words.any(|word| word == "recorded");
         let people = lines.take(MAX_MACHINE_PEOPLE).filter_map(|line| line.parse::<MachinePerson>().ok());

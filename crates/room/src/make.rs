@@ -71,8 +71,8 @@ impl Dir {
         Ok(dir)
     }
 
-    /// Does the same as [`Self::own_dir`], but accepts also a directory of the owner of the rooms, as it is: a listener may have another user than the
-    /// supervisor. Also keeps [`OF_GROUP_MODE`].
+    /// Does the same as [`Self::own_dir`], with two exceptions for a directory of the owner of the rooms. A process with another user, such as
+    /// a listener, accepts the directory as it is. The owner's process doesn't change the mode [`OF_GROUP_MODE`].
     pub(crate) fn shared_dir(&self, name: &OsStr, mode: u32) -> Result<(), RoomError> {
         let present = fstatat(&self.fd, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok();
         let present = present.filter(|metadata| metadata.st_mode & S_IFMT == S_IFDIR);

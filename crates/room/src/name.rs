@@ -7,12 +7,12 @@ use std::str::FromStr;
 /// Maximum length of a name in bytes.
 const MAX_LEN: usize = 32;
 
-/// Files in a room's directory, which participants can't have as names. The name of any other file there must begin with a character with
-/// which no name of a participant begins, such as `.` or `_`.
+/// Names of files in a room's directory. Participants can't have these names. A further kind of file there needs a name that begins with a
+/// character with which no name of a participant begins, such as `.` or `_`.
 const RESERVED: [&str; 5] = ["format", "levelling", "levels", "names", "recording"];
 
-/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`, but not the name of a file in a room's directory. A name is safe as a
-/// path component.
+/// A name of a participant or a room: `[a-z0-9][a-z0-9_-]{0,31}`, but none of the names that are reserved for files in a room's
+/// directory. A name is safe as a path component.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Name(Box<str>);
 
@@ -22,7 +22,7 @@ pub enum NameError {
     /// The text has other characters than a name, or is too long.
     #[error("'{}' is not a valid name; use 1 to 32 characters of a-z, 0-9, '_' and '-', and begin with a letter or a digit", .0.escape_default())]
     Invalid(String),
-    /// A file in a room's directory has this name.
+    /// The name is reserved for a file in a room's directory.
     #[error("'{0}' is not a valid name, because a file in a room's directory has this name; choose another name")]
     Reserved(String),
 }

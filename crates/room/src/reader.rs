@@ -279,7 +279,7 @@ fn whole_pipe(kind: libc::c_int) -> libc::flock {
     libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
 }
 
-/// Sets the pipe's size, which the kernel rounds up to a power of two of pages.
+/// Sets the pipe's size, which the kernel rounds up to a number of pages that is a power of two.
 pub(crate) fn set_size(fd: BorrowedFd<'_>, bytes: usize) -> nix::Result<()> {
     let wanted = i32::try_from(bytes).unwrap_or(i32::MAX);
     if fcntl(fd, FcntlArg::F_GETPIPE_SZ)? == wanted.max(4096).unsigned_abs().next_power_of_two().cast_signed() {

@@ -156,7 +156,7 @@ fn reserve(file: &File, bytes: usize) -> io::Result<()> {
     let bytes = i64::try_from(bytes.max(RESERVED_BYTES)).unwrap_or(i64::MAX);
     match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, bytes) {
         Err(errno @ (Errno::ENOSPC | Errno::EDQUOT)) => Err(errno.into()),
-        // Other errors mean that the file system can't reserve space. They are ignored.
+        // Any other error means that this file system can't reserve space at all, and is ignored.
         _ => Ok(()),
     }
 }

@@ -74,7 +74,7 @@ impl PipeWriter {
         self.set_size(frames_in_pipe.saturating_mul(self.frame_bytes));
     }
 
-    /// Sets the size of a pipe that is too small, or that nobody has changed. If the reader has chosen a larger size, it stays.
+    /// Sets the size of a pipe that is too small, or that still has the default size. A larger size that the reader has chosen stays.
     fn set_size(&mut self, bytes: usize) {
         let present =
             |file: &File| fcntl(file, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());

@@ -10,21 +10,21 @@ use rustls::SignatureScheme;
 use crate::form::Form;
 use crate::pair::{KeyFiles, Pair};
 
-/// Maximum number of signatures for one listener per second. A listener has at most 48 connections by default.
+/// Maximum number of signatures for one listener per second, on average. A listener has at most 48 connections by default.
 const PER_SECOND: f64 = 500.0;
-/// Maximum number of signatures for one listener at once.
+/// Maximum number of signatures for one listener in a burst.
 const BURST: f64 = 1500.0;
-/// Maximum number of requests of one listener for the certificate per second. A listener asks at most every 2 s, and after SIGHUP.
+/// Maximum number of requests of one listener for the certificate per second, on average. A listener asks at most every 2 s, and after SIGHUP.
 const CHAINS_PER_SECOND: f64 = 5.0;
-/// Maximum number of requests of one listener for the certificate at once.
+/// Maximum number of requests of one listener for the certificate in a burst.
 const CHAINS_BURST: f64 = 50.0;
-/// Maximum number of signatures for all listeners together per second.
+/// Maximum number of signatures for all listeners together per second, on average.
 const ALL_PER_SECOND: f64 = 500.0;
-/// Maximum number of signatures for all listeners together at once. After a restart of all listeners, the pages of 1000 participants connect anew.
+/// Maximum number of signatures for all listeners together in a burst. After a restart of all listeners, the pages of 1000 participants connect anew.
 const ALL_BURST: f64 = 5000.0;
-/// Number of signatures per second that a listener gets even while the others have used up the signatures of all.
+/// Number of signatures per second, on average, that a listener gets even while the others have used up the common limit.
 const RESERVED_PER_SECOND: f64 = 5.0;
-/// Number of signatures at once that a listener gets even while the others have used up the signatures of all.
+/// Number of signatures in a burst that a listener gets even while the others have used up the common limit.
 const RESERVED_BURST: f64 = 50.0;
 /// Number of signatures as which a signature with an RSA key counts.
 const RSA_COST: usize = 5;
@@ -35,9 +35,9 @@ pub(crate) struct Client {
     pub(crate) name: String,
     socket: Packet,
     limit: RateLimit,
-    /// What others can't use up.
+    /// The signatures that the listener gets even while the others have used up the common limit.
     reserved: RateLimit,
-    /// A limit of its own: a listener whose clients use up the other limit must still get a renewed certificate.
+    /// A separate limit for requests for the certificate: a listener whose clients use up the signatures must still get a renewed certificate.
     chains: RateLimit,
 }
 
@@ -63,7 +63,7 @@ impl Client {
         Self { name, socket, limit, reserved, chains: RateLimit::new(CHAINS_PER_SECOND, CHAINS_BURST) }
     }
 
-    /// Returns the limit of all listeners together.
+    /// Returns the limit of signatures for all listeners together.
     pub(crate) const fn limit_of_all() -> RateLimit {
         RateLimit::new(ALL_PER_SECOND, ALL_BURST)
     }
@@ -72,7 +72,7 @@ impl Client {
         &self.socket
     }
 
-    /// Reads one message of the listener, and answers it. `all` is the limit of all listeners together.
+    /// Reads one message of the listener, and answers it. `all` is the limit of signatures for all listeners together.
     pub(crate) fn serve(&mut self, files: &mut KeyFiles, all: &mut RateLimit, now: Instant) -> Outcome {
         let mut buffer = [0; MAX_REQUEST_BYTES + 1];
         let length = match self.socket.recv(&mut buffer) {
@@ -89,7 +89,7 @@ impl Client {
             Content::Refused(why) => Outcome::Refused(*why),
         };
         match self.socket.send(&Reply { number: request.number, content }.encode()) {
-            // A listener that doesn't read its replies asks again, or ends.
+            // If the listener doesn't read its replies, this reply is lost: the listener asks again, or ends.
             Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => Outcome::Closed,
             _ => outcome,
         }

@@ -93,7 +93,7 @@ mod tests {
         assert_eq!(Form::of(&tls12(0x17, 65, &point(65))), Some(Form::Tls12));
         assert_eq!(Form::of(&tls12(0x18, 97, &point(97))), Some(Form::Tls12));
         assert_eq!(Form::of(&tls12(0x1d, 32, &[7; 32])), Some(Form::Tls12));
-        // A client may choose its random value.
+        // The random values of TLS 1.2 may be spaces, like the first 64 bytes in TLS 1.3: a client chooses its random value.
         let spaces = [vec![b' '; 64], tls12(0x1d, 32, &[7; 32])[64..].to_vec()].concat();
         assert_eq!(Form::of(&spaces), Some(Form::Tls12));
     }

@@ -161,7 +161,7 @@ impl Signer {
     fn linked(&mut self, link: Packet) -> io::Result<()> {
         self.set.add(&link, LINK)?;
         self.link = Some(link);
-        // The supervisor counts the orders of each connection.
+        // Count from 0 again: the supervisor counts the orders of each connection separately.
         (self.report.orders, self.report.checked, self.has_reported) = (0, String::new(), false);
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Signer {
         while let Some(link) = &self.link {
             match link.recv_with(&mut buffer) {
                 Ok(Some((length, fd))) => {
-                    // A supervisor that is ending accepts the connection and closes it.
+                    // Only an order shows that the supervisor works: a supervisor that is ending accepts the connection and closes it.
                     self.connect_interval = CONNECT_INTERVALS[0];
                     let order = signing::parse(buffer.get(..length).unwrap_or_default());
                     match (order, fd) {
@@ -185,7 +185,7 @@ impl Signer {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == ErrorKind::Other => {
-                    log::error!("unable to sign for another listener: {error}; raise the limit");
+                    log::error!("unable to sign for another listener: {error}; raise LimitNOFILE= of palabre-signer");
                 }
                 Ok(None) | Err(_) => return self.unlinked(now),
             }

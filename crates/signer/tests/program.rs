@@ -21,7 +21,7 @@ fn signer_waits_for_a_supervisor_and_ends_at_sigterm() {
     let directory = tempfile::tempdir().unwrap();
     let mut child = signer().arg("--config").arg(directory.path()).arg("--run").arg(directory.path()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
-    // Without files, the signer says so, and waits for better ones.
+    // Without the files of the certificate and the key, the signer logs a fault, and continues to run.
     assert!(lines.any(|line| line.contains("no listener can start until it is corrected")));
     assert!(
         lines.any(|line| line.contains("unable to connect to the supervisor: ") && line.ends_with("; trying again"))

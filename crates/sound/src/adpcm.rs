@@ -96,7 +96,7 @@ fn best_index(first: i16, rest: &[i16]) -> i32 {
     (0..STEPS.len() as i32).min_by_key(error).unwrap_or(0)
 }
 
-/// What a decoder knows after each code.
+/// The state of a decoder, which each code changes: the last sample, and the index of the step.
 struct State {
     sample: i32,
     index: i32,

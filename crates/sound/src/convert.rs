@@ -31,7 +31,7 @@ impl Converter {
     pub fn new(head: &Head, out_rate_hz: u32) -> Result<Self, WavError> {
         for rate_hz in [head.rate_hz, out_rate_hz] {
             if !(8_000..=192_000).contains(&rate_hz) {
-                return Err(WavError::Unsupported { what: format!("a sample rate of {rate_hz} Hz") });
+                return Err(WavError::Unsupported { what: format!("a sample rate of {rate_hz} Hz is not supported") });
             }
         }
         let resampler = (head.rate_hz != out_rate_hz).then(|| Resampler::new(head.rate_hz, out_rate_hz)).transpose()?;
@@ -122,7 +122,9 @@ impl Resampler {
         let ratio = f64::from(out_hz) / f64::from(in_hz);
         let chunk = (in_hz / 400) as usize;
         let inner = Async::new_sinc(ratio, 1.0, &filter, chunk, 1, FixedAsync::Input).map_err(|error| {
-            WavError::Unsupported { what: format!("the conversion from {in_hz} Hz to {out_hz} Hz ({error})") }
+            WavError::Unsupported {
+                what: format!("the conversion from {in_hz} Hz to {out_hz} Hz is not supported ({error})"),
+            }
         })?;
         let (resampled, to_skip) = (vec![0.0; inner.output_frames_max()], inner.output_delay());
         Ok(Self { inner, ratio, pending: Vec::new(), resampled, to_skip, taken: 0, given: 0 })

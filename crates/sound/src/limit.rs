@@ -64,7 +64,7 @@ pub struct Limiter {
     block: usize,
     ceiling: f32,
     tail: Tail,
-    /// Sample peak of the last frame.
+    /// Sample peak of the previous frame.
     last_peak: i32,
     envelope: Envelope,
 }
@@ -209,8 +209,8 @@ impl Limiter {
         for at in (0..mix.len()).step_by(block) {
             let window = &samples[tail + at - HISTORY..tail + at + block];
             let mut peak = kernel::peak(window);
-            // Otherwise this block can't need a lower gain than the release reaches anyway, so its true peak isn't
-            // computed.
+            // The true peak is computed only if this block may need a lower gain than the gain that the release can
+            // reach.
             if peak * bound * self.envelope.soon() > self.ceiling {
                 peak = peak.max(true_peak::of(window));
             }

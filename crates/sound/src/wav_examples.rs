@@ -3,7 +3,8 @@
 /// The form of a WAV, and the names of its chunks.
 type Order = (&'static [u8; 4], &'static [&'static [u8; 4]]);
 
-/// Orders that programs write. The chunks before `data` are read by all programs; the chunks after it must not be heard.
+/// Orders of chunks that other programs write. All of Palabre's programs must read past the chunks before `data`. The chunks after `data` must not be
+/// played as sound.
 const ORDERS: [Order; 24] = [
     (b"RIFF", &[b"fmt ", b"data"]),
     (b"RIFF", &[b"fmt ", b"data", b"levl"]),
@@ -31,8 +32,8 @@ const ORDERS: [Order; 24] = [
     (b"BW64", &[b"ds64", b"JUNK", b"fmt ", b"data", b"dbmd", b"LIST"]),
 ];
 
-/// Returns WAVs of `samples` (16 bits, one channel), each with the names of its chunks. The other chunks have an odd length, and
-/// would be heard at almost full scale.
+/// Returns WAVs of `samples` (16 bits, one channel), each with the names of its chunks. The other chunks have an odd length. If
+/// they were read as samples, they would be heard at almost full scale.
 #[must_use]
 pub fn wavs(rate_hz: u32, samples: &[i16]) -> Vec<(String, Vec<u8>)> {
     let data: Vec<u8> = samples.iter().flat_map(|sample| sample.to_le_bytes()).collect();

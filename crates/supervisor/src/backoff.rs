@@ -47,7 +47,7 @@ pub(crate) enum End {
 pub(crate) enum Verdict {
     /// Restart the listener after this delay. The listening socket stays open.
     Retry(Duration),
-    /// Close the listening socket. Restart the listener after this delay; `None`: only on request.
+    /// Close the listening socket. Restart the listener after this delay; `None`: only after a reload, or when an operator requests it.
     GiveUp(Option<Duration>),
 }
 

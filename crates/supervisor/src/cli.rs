@@ -42,7 +42,7 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "PATH")]
     pub(crate) signer: Option<PathBuf>,
 
-    /// Wait 3 s for a signer of user 'palabre-signer' to connect before starting one
+    /// Start a signer only if no signer of root or of user 'palabre-signer' has connected within 3 s after the start
     #[arg(long)]
     pub(crate) await_signer: bool,
 

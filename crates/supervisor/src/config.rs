@@ -72,9 +72,9 @@ impl Loaded {
 /// The settings that a reload has read, compared with the present settings.
 #[derive(Debug)]
 pub(crate) struct Loaded {
-    /// The settings have changed: listeners must be replaced.
+    /// The settings that listeners use have changed: listeners must be replaced.
     pub(crate) is_changed: bool,
-    /// The certificate or its key has changed: listeners must read both files again.
+    /// The certificate or its key has changed, but not the settings: listeners must get the certificate again.
     pub(crate) is_certificate_changed: bool,
     /// Messages about settings that can't be used.
     pub(crate) refused: Vec<String>,

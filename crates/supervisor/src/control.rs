@@ -150,7 +150,8 @@ impl Server {
     }
 
     /// Passes one end of a new connection to a signer of another user, and the other end to the main thread. Refuses other members of the group:
-    /// participants would get a certificate of such a member. Also refuses a second signer: two would replace each other again and again.
+    /// with such a signer, browsers would get the certificate of this member. Also refuses a second signer: two would replace each other again and
+    /// again.
     fn accept_signer(&self, peer: Credentials, stream: &UnixStream) -> Result<Response, String> {
         let name = peer.user_name();
         let user = name.clone().unwrap_or_else(|| peer.uid.to_string());
@@ -175,7 +176,8 @@ impl Server {
 
     /// Passes one end of a new connection to a launcher, and the other end to the main thread. Refuses other members of the group, because a launcher
     /// gets the sockets and the settings of all participants. Also refuses a second launcher. A listener, which has the same user, can't become the
-    /// launcher: while one is connected, it is the second; when it ends, the kernel kills all listeners, whose sandbox forbids them to prevent that.
+    /// launcher: while a launcher is connected, the listener would be the second one. When the launcher ends, the kernel kills all its listeners.
+    /// The sandbox of a listener forbids it to prevent that.
     fn accept_launcher(&self, peer: Credentials, stream: &UnixStream) -> Result<Response, String> {
         let name = peer.user_name();
         let user = name.clone().unwrap_or_else(|| peer.uid.to_string());
@@ -239,7 +241,8 @@ impl Server {
     }
 }
 
-/// Refuses a request that a daemon with a user of its own doesn't need. Such a user is in the socket's group because of the rooms or of the socket.
+/// Refuses a request of a daemon with a user of its own, unless this daemon needs the request. Such a user is in the socket's group because the
+/// daemon needs the rooms or another request.
 fn refuse_daemons(peer: Credentials, request: Option<&Request>) -> Result<Credentials, String> {
     let user = if peer.is_root_or_same_user() { None } else { peer.user_name() };
     match user {
@@ -265,9 +268,9 @@ fn may_send(user: &str, request: Option<&Request>) -> bool {
     }
 }
 
-/// Refuses a request of a listener, a recorder, or a process that one of them has started. `is_of_listener`: the request records the use of a
-/// link or a chosen display name, and the main thread checks the sender. A process of this user that has ended or can't be examined is
-/// refused too, because a listener may have started it.
+/// Refuses a request of a listener, a recorder, or a process that one of them has started. Doesn't refuse if `is_of_listener`: the request records
+/// the use of a link or a chosen display name, and the main thread checks the sender. A process of the supervisor's user that has ended or
+/// can't be examined is refused too, because a listener may have started it.
 fn refuse_children(stream: &UnixStream, peer: Credentials, is_of_listener: bool) -> Result<Credentials, String> {
     if !peer.is_same_user() || is_of_listener {
         return Ok(peer);
@@ -275,7 +278,7 @@ fn refuse_children(stream: &UnixStream, peer: Credentials, is_of_listener: bool)
     let cause = match peer::descends_from(stream, std::process::id()) {
         Ok(false) => return Ok(peer),
         Ok(true) => "listeners and recorders may not control the supervisor".to_owned(),
-        Err(error) => format!("unable to examine the process: {error}"),
+        Err(error) => format!("unable to find out whether the process is a listener or a recorder: {error}"),
     };
     Err(format!("unable to accept the request of process {}: {cause}", peer.pid))
 }

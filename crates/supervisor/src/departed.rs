@@ -1,4 +1,4 @@
-//! Participants whose files were removed, or moved to another room, while no supervisor ran.
+//! Participants whose files were removed, or were changed to name another room, while no supervisor ran.
 
 use palabre_config::Participant;
 use palabre_room::{Member, Name, RoomError};

@@ -84,8 +84,9 @@ impl Launcher {
         Ok(Some((SavedLauncher { pid: link.pid, last_order: state.last_order }, link.socket.try_clone()?)))
     }
 
-    /// Returns why the process `pid` can't become the launcher: another one is connected, or the process is a listener. The kernel closes the connection
-    /// of a launcher that ends before it kills the listeners, which are its children until then.
+    /// Returns why the process `pid` can't become the launcher: another one is connected, or the process is a listener of
+    /// the launcher that has just ended. The kernel first closes the connection of an ending launcher, and then kills the launcher's listeners.
+    /// Until it has killed them, they are children of this launcher.
     fn refusal(&self, pid: u32) -> Option<String> {
         let state = self.state();
         match (&state.link, state.lost) {
@@ -166,7 +167,7 @@ impl Launcher {
     fn signal(&self, pid: u32, signal: Signal) -> io::Result<()> {
         match &self.state().link {
             Some(link) => link.socket.send(&encode(&Order::Signal { pid, signal })),
-            // The kernel has killed the listener.
+            // The launcher has ended, so the kernel has killed its listeners.
             None => Ok(()),
         }
     }
@@ -236,7 +237,7 @@ impl Link {
         }
     }
 
-    /// Handles answers that came after their timeout.
+    /// Receives answers that came after their timeout, and kills the listeners that were started.
     fn drop_late_answers(&mut self) {
         while let Ok(answer) = self.answers.try_recv() {
             self.drop_answer(&answer);
@@ -244,7 +245,7 @@ impl Link {
         }
     }
 
-    /// Kills the listener of an order that has failed by its timeout.
+    /// Kills the listener if it was started, since the order has failed already by its timeout.
     fn drop_answer(&self, answer: &Report) {
         if let Report::Started { pid, .. } = answer {
             let _ = self.socket.send(&encode(&Order::Signal { pid: *pid, signal: Signal::Kill }));

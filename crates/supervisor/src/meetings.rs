@@ -12,7 +12,8 @@ const END_AFTER: Duration = Duration::from_secs(300);
 /// The meeting of each room.
 #[derive(Debug, Default)]
 pub(crate) struct Meetings {
-    /// When each room without a participant ends its meeting; `None` if it has ended. Rooms with a participant are missing.
+    /// When each room without a participant ends its meeting; `None` if it has ended. Rooms with a participant have
+    /// no entry.
     ends: BTreeMap<Name, Option<Instant>>,
 }
 

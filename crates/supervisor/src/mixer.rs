@@ -1,7 +1,7 @@
 //! Watches the mixer: a thread notices when it ends or is stopped, and when it runs again.
 //!
-//! The thread keeps a connection to the mixer's restart socket open, which ends with the mixer. The mixer isn't woken. A process that is
-//! stopped keeps its connections, so proc_pid_stat(5) is read too.
+//! The thread keeps a connection to the mixer's restart socket open, which ends with the mixer. The thread sends nothing, so it doesn't
+//! wake the mixer. A process that is stopped keeps its connections, so the thread reads proc_pid_stat(5) too.
 
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::net::UnixStream;

@@ -30,7 +30,8 @@ pub(crate) struct Process {
     pub(crate) program: Option<FileStamp>,
     /// Number of the configuration that the process was started with; see [`crate::service::Service`].
     pub(crate) generation: u64,
-    /// Number of the server's settings that the process was started with; `None` if the settings were older than this program.
+    /// Number of the server's settings that the process was started with; `None` if the supervisor's previous program
+    /// started the process with other settings.
     pub(crate) settings: Option<u64>,
     /// The last status text of the process that is not a report: why the process is about to exit.
     pub(crate) last_words: Option<String>,

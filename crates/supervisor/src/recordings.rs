@@ -147,7 +147,7 @@ impl Recordings {
         recording.map(|recording| recording.notified(message, now)).is_some()
     }
 
-    /// Notes which recorders have ended. Call this after SIGCHLD, and [`Self::reap`] after all notifications that have arrived until now.
+    /// Notes which recorders have ended. Call this after SIGCHLD. Call [`Self::reap`] when all notifications that have arrived until now were handled.
     pub(crate) fn note_ends(&mut self) {
         self.all.values_mut().filter_map(|recording| recording.child.as_mut()).for_each(OurChild::note_end);
     }
@@ -166,7 +166,7 @@ impl Recordings {
             }
             if recording.kill_at.is_some_and(|at| at <= now) {
                 recording.kill_at = None;
-                // The recorder is reaped when SIGCHLD arrives. An error means that it has ended already.
+                // The recorder is reaped when SIGCHLD arrives. If the kill fails, the recorder has ended already.
                 let _ = recording.child.as_ref().map(OurChild::kill);
             }
         }

@@ -72,7 +72,7 @@ pub(crate) struct Roster {
 }
 
 impl Roster {
-    /// Reads the participants' files and starts a listener for each. An invalid file is logged and ignored.
+    /// Reads the participants' files and starts a listener for each. An invalid file is logged, and its participant gets no listener.
     ///
     /// Uses the listening sockets of an earlier supervisor that systemd has kept. Removes unused sockets from systemd's store.
     pub(crate) fn open(config: Config, inherited: &mut Inherited, now: Instant) -> Self {
@@ -177,12 +177,13 @@ impl Roster {
         self.services.values_mut().any(|service| service.notified(pid, message, &self.config, now))
     }
 
-    /// Notes which listeners have ended. Call this after SIGCHLD, and [`Self::reap`] after all notifications that have arrived until now.
+    /// Notes which listeners have ended. Call this after SIGCHLD. Call [`Self::reap`] when all notifications that have arrived until now
+    /// were handled.
     pub(crate) fn note_ends(&mut self) {
         self.services.values_mut().for_each(Service::note_ends);
     }
 
-    /// Notes which listeners of the launcher have ended. Call [`Self::reap`] after all notifications that have arrived until now.
+    /// Notes which listeners of the launcher have ended. Call [`Self::reap`] when all notifications that have arrived until now were handled.
     pub(crate) fn note_news(&mut self, news: &News) {
         self.services.values_mut().flat_map(Service::processes_mut).for_each(|process| process.note_news(news));
     }
@@ -293,10 +294,10 @@ impl Roster {
         self.alarm = alarm;
     }
 
-    /// Notes whether a mixer works, for the status and, in the rooms, for the pages.
+    /// Notes whether a mixer works: in the status, and by a mark in each room's directory, which pages show.
     pub(crate) fn set_mixer(&mut self, state: MixerState) {
         if self.ending {
-            // A mark must not outlive the supervisor, which alone updates the marks.
+            // The supervisor has removed the marks, and makes no new ones: nothing would remove them after its end.
             return;
         }
         match state {

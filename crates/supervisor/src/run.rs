@@ -33,7 +33,7 @@ use crate::storage;
 use crate::upgrade::{Children, Failed, Upgrader};
 use crate::waiting::{Waiter, Waiting};
 
-/// Maximum number of events that are handled between two calls of [`Supervisor::tick`], after the first one.
+/// Maximum number of further events that are handled together with the first one, before the next call of [`Supervisor::tick`].
 const MAX_EVENTS: usize = 63;
 /// Timeout for all children to end after the supervisor received SIGTERM. The supervisor then exits, and remaining children die with it.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
@@ -50,7 +50,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     }
     logging::init(PROG, None, cli.verbose);
     process::protect();
-    // Orphans of a taken-over listener become children of this process, so that the control socket recognises and refuses them.
+    // If an attacker controls a listener, orphans of the listener become children of this process, so that the control socket recognises and
+    // refuses them.
     if let Err(error) = process::adopt_orphans() {
         log::warn!("unable to adopt orphaned processes: {error}");
     }
@@ -215,7 +216,7 @@ impl Supervisor {
         self.notify_status();
     }
 
-    /// Notes which listeners of the launcher have ended. As after SIGCHLD, they are reaped after the notifications that they have sent before.
+    /// Notes which listeners of the launcher have ended. As after SIGCHLD, first handles the notifications that they have sent, and then reaps them.
     fn note_launcher(&mut self, now: Instant) {
         let news = self.roster.config().launcher.as_ref().map(Launcher::news).unwrap_or_default();
         if news.is_lost || !news.ended.is_empty() {
@@ -237,8 +238,8 @@ impl Supervisor {
         let ending = self.end.is_some();
         match event {
             Event::Signal(SIGTERM | SIGINT) if !ending => self.stop(now),
-            // A child that exits may have sent the reason before. Handle this notification first, and reap the child after the mark. A child that
-            // ends later is reaped after the mark of a later SIGCHLD.
+            // A child that has exited may have sent the reason before. Handle this notification first: `mark` sends a notification that arrives
+            // after it, and causes the reaping. A child that ends later is reaped after a later SIGCHLD.
             Event::Signal(SIGCHLD) => {
                 self.roster.note_ends();
                 self.recordings.note_ends();
@@ -270,7 +271,7 @@ impl Supervisor {
     fn stop(&mut self, now: Instant) {
         notify::stopping();
         self.end = Some(now + END_TIMEOUT);
-        // A reload would start listeners again.
+        // Drop a waiting reload, which would start listeners again.
         self.waiting.end();
         self.roster.stop(now);
         self.recordings.stop(now);
@@ -283,8 +284,8 @@ impl Supervisor {
         self.signer.reap();
     }
 
-    /// Performs a client's request. A request that shows or changes the use of the certificate waits until the signer has read the files. The order for
-    /// the status of an unchanged certificate only shows whether the signer answers.
+    /// Performs a client's request. A reload and its plan wait until the signer has read the files of the certificate and the key. So does a status
+    /// if these files have changed. Otherwise a status doesn't wait: its order to the signer only shows later whether the signer answers.
     fn request(&mut self, request: Request, pid: u32, client: Client, now: Instant) {
         let order = match request {
             Request::Status => Some(Order::Refresh),

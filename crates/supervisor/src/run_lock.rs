@@ -17,7 +17,7 @@ pub(crate) fn take(config: &Config) -> Result<Lock, Failure> {
     let path = config.lock_file();
     match Lock::take(&path) {
         Ok(Some(lock)) => Ok(lock),
-        // Only holders of a shared lock prevented the first lock.
+        // This process gets a shared lock, so no supervisor holds the exclusive lock: only listeners hold shared locks.
         Ok(None) if Lock::share(&path).is_ok_and(|lock| lock.is_some()) => Err(Failure::config(format!(
             "unable to start in '{run}': listeners without a supervisor serve its participants; stop them, for example with \
              'systemctl disable --now palabre-listener@NAME' for each"
@@ -29,7 +29,7 @@ pub(crate) fn take(config: &Config) -> Result<Lock, Failure> {
     }
 }
 
-/// Takes over the lock on the run directory from the previous program, as standard input.
+/// Takes over the lock on the run directory, which the previous program has left as standard input.
 pub(crate) fn inherited(config: &Config) -> Result<Lock, Failure> {
     match Lock::from_stdin() {
         Ok(Some(lock)) => Ok(lock),

@@ -352,7 +352,8 @@ impl Service {
         true
     }
 
-    /// Notes which processes have ended. Call this after SIGCHLD, and [`Self::reap`] after all notifications that have arrived until now.
+    /// Notes which processes have ended. Call this after SIGCHLD. Call [`Self::reap`] when all notifications that have arrived until now
+    /// were handled.
     pub(crate) fn note_ends(&mut self) {
         self.processes_mut().for_each(Process::note_end);
     }
@@ -455,7 +456,10 @@ impl Service {
                 self.report = Some(report);
             }
             Err(error) => {
-                log::debug!("the listener of '{}' has sent '{status}', no report: {error}", self.participant.name);
+                log::debug!(
+                    "the listener of '{}' has sent '{status}', which is not a valid report: {error}",
+                    self.participant.name
+                );
                 if let Some(process) = &mut self.current {
                     process.last_words = Some(status.clone());
                 }

@@ -95,7 +95,7 @@ impl Signer {
 
     /// Takes over the signer of the supervisor's previous program, and makes it read the files that `palabre.toml` names now.
     pub(crate) fn restore(&mut self, saved: Option<SavedSigner>, inherited: &mut Inherited, now: Instant) {
-        // Also without a signer: the restored ends have this number, and the next signer doesn't have these ends.
+        // Also if there is no signer to restore: the restored ends have this number. So the next signer gets another number, and then these ends.
         self.last_number = RESTORED_LINK;
         let Some((saved, socket)) = saved.zip(inherited.packet(saved::SIGNER)) else { return };
         let child = if saved.user.is_none() { OurChild::adopt(saved.pid) } else { None };
@@ -153,7 +153,7 @@ impl Signer {
             self.next_reported(next, report, now);
         } else if let Some(current) = self.current.as_mut().filter(|current| current.number == number) {
             let Some(report) = report else { return self.lost(now) };
-            // For example because the child's sandbox doesn't permit the directory of the certificate.
+            // Start another child if this child can't use the files, for example because its sandbox doesn't permit their directory.
             let has_refused = current.reported(report, now) && current.fault().is_some();
             self.wants_next |= has_refused && current.user.is_none();
             self.failure = None;

@@ -75,10 +75,10 @@ impl Job {
             }
             let why = match self {
                 Self { keep_days: 1.., .. } if age > DAY * self.keep_days => {
-                    "it is older than keep-days in palabre.toml"
+                    "the recording is older than keep-days in palabre.toml"
                 }
                 Self { max_bytes: 1.., .. } if total > self.max_bytes => {
-                    "all recordings exceeded max-gib in palabre.toml"
+                    "all recordings together take more space than max-gib in palabre.toml"
                 }
                 _ => return true,
             };
@@ -90,7 +90,7 @@ impl Job {
             failed.contains(&one.path)
         });
         let sizes = found.into_iter().map(|one| (one.path, one.bytes)).collect();
-        // The directory is created by the first recording.
+        // Before the first recording, the directory doesn't exist: measure the disk of the nearest parent directory that exists.
         let existing = self.directory.ancestors().find(|path| path.exists());
         Measured { space: existing.and_then(|path| disk::space(path).ok()), sizes }
     }

@@ -158,7 +158,8 @@ fn launcher_ends_with_its_listeners_when_the_supervisor_dies() {
 fn launcher_replaces_its_program_and_keeps_the_listeners() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("palabre-launcher");
-    // cp(1) writes the file: a child that this process starts meanwhile would inherit the open file.
+    // cp(1) writes the file: a child that this process starts meanwhile would inherit the open file, and a file that is open for writing can't be
+    // executed.
     let copy =
         |to: &Path| assert!(Command::new("cp").arg(program("palabre-launcher")).arg(to).status().unwrap().success());
     copy(&path);

@@ -250,7 +250,7 @@ fn two_participants_exchange_their_ports() {
 fn address_that_the_machine_does_not_have_keeps_every_port_open() {
     let fixture = Fixture::open(&["alice", "bob"]);
     let old = ["alice", "bob"].map(|name| fixture.participant(name).pid);
-    // 192.0.2.1 is reserved for documentation: RFC 5737.
+    // 192.0.2.1 is reserved for documentation (RFC 5737), so this machine doesn't have this address.
     fs::write(fixture.config().join("palabre.toml"), "bind = \"192.0.2.1\"\n").unwrap();
     for _ in 0..2 {
         let refused = fixture.reload().refused;

@@ -395,7 +395,7 @@ fn signer_of_another_unit_replaces_the_child_of_the_supervisor() {
     waits_for(&mut second, &refusal);
     assert_eq!(signer(&fixture).pid, other.0.id());
     drop(second);
-    // A restart of its unit: the requests wait.
+    // Restart the signer, as its unit does: the listener's requests wait meanwhile.
     drop(other);
     let again = start_signer(&fixture.config(), &fixture.run());
     drop(connect(port).unwrap());

@@ -252,7 +252,10 @@ impl Heard {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "the caller splits the borrow of the ear")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "these values come from several structures, which the caller borrows separately"
+    )]
     fn sound(
         &mut self,
         gap: bool,

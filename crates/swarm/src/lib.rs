@@ -44,7 +44,7 @@ use usage::{Processes, Snapshot};
 const PARTICIPANTS: u16 = 100;
 /// Maximum time from the end of all sound until the mixer has written its counters.
 const LAST_COUNTERS: Duration = Duration::from_millis(1_500);
-/// Interval between checks of the load's thread.
+/// Interval at which the main thread checks whether the load's thread has ended.
 const POLL: Duration = Duration::from_millis(100);
 /// Interval between two lines of progress.
 const PROGRESS: Duration = Duration::from_secs(5);
@@ -57,7 +57,7 @@ const RATE_HZ: u32 = 24_000;
 
 /// The runtime directory, the verbosity and the functions that the program `palabre` passes to [`run`].
 pub struct Surroundings<'a> {
-    /// Runtime directory of the room of the links.
+    /// Runtime directory of the room to which the links of `--links` lead.
     pub run: &'a Path,
     /// Number of options `-v`. From 1 on, all log lines of the daemons are shown.
     pub verbosity: u8,
@@ -172,7 +172,7 @@ fn measure(
     let load = Load::new(links, usize::from(options.talkers), config, &stop, &progress)?;
     std::thread::scope(|scope| {
         let thread = scope.spawn(|| {
-            // The thread acts as other machines, which don't wait for processors of this machine.
+            // The thread stands for programs of other machines, which don't wait for processors of this machine. So it gets a lower niceness.
             priority::prefer_this_thread();
             load.run(options.seconds)
         });

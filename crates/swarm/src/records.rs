@@ -65,8 +65,8 @@ impl Wav<'_> {
 
 /// Decodes a text in base64.
 pub(crate) fn text(field: &str) -> Result<String, String> {
-    let bytes = BASE64.decode(field).map_err(|error| format!("a field is not base64: {error}"))?;
-    String::from_utf8(bytes).map_err(|error| format!("a field is not UTF-8: {error}"))
+    let bytes = BASE64.decode(field).map_err(|error| format!("a text field of a record is not base64: {error}"))?;
+    String::from_utf8(bytes).map_err(|error| format!("a text field of a record is not UTF-8: {error}"))
 }
 
 /// Returns the status code and the length of the head of an HTTP response; `None` if the head is not complete.

@@ -52,7 +52,7 @@ impl Report {
         line(
             "records",
             format!(
-                "{} received, {} missing; gaps announced by listeners: {}",
+                "{} records received, {} missing; gaps announced by listeners: {}",
                 sum(|one| one.records),
                 self.missing(),
                 sum(|one| one.gaps)
@@ -61,7 +61,7 @@ impl Report {
         line(
             "mixes",
             format!(
-                "{} checked, {} wrong, {} with an interrupted tone",
+                "{} mixes checked, {} wrong, {} with an interrupted tone",
                 sum(|one| one.checked),
                 self.wrong(),
                 sum(|one| one.disturbed)
@@ -69,7 +69,11 @@ impl Report {
         );
         line(
             "streams",
-            format!("{} ended; ended connections of talkers: {}", sum(|one| one.ended), outcome.talkers_ended),
+            format!(
+                "{} streams ended; ended connections on which talkers sent sound: {}",
+                sum(|one| one.ended),
+                outcome.talkers_ended
+            ),
         );
         line("lateness", percentiles(&outcome.lateness));
         if let Some(delays) = self.delays() {

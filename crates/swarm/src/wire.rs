@@ -1,4 +1,4 @@
-//! A TLS connection to a listener that never blocks, except while TCP connects.
+//! A TLS connection to a listener. The connection never blocks, except while TCP connects.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};

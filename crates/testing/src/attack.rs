@@ -37,7 +37,7 @@ const PORT: &str = "PALABRE_TEST_PORT";
 pub struct Attacker {
     /// The directory of the test.
     pub directory: PathBuf,
-    /// Maximum version of Landlock; 0 for no Landlock.
+    /// Newest version of Landlock that the sandbox may use; 0: the sandbox uses no Landlock.
     pub landlock: u32,
     /// Whether seccomp is used.
     pub seccomp: bool,

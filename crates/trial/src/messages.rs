@@ -39,8 +39,10 @@ pub(crate) fn ready(trial: &TrialDir, options: &Options, opens_windows: bool) {
     if opens_windows {
         lines.push("Each link opens in its own window, which trusts the certificate.".to_owned());
     } else {
-        lines.push("Open each link in its own browser window. The browser doesn't know the certificate".to_owned());
-        lines.push("and warns: choose Advanced, then Proceed. On the page, join and allow the microphone.".to_owned());
+        lines.push("Open each link in its own browser window. On the page, join and allow the microphone.".to_owned());
+        lines.push(
+            "If the browser warns that it doesn't know the certificate, choose Advanced, then Proceed.".to_owned(),
+        );
     }
     if !options.no_voices {
         lines.push("While only one participant listens, a melody plays and an echo repeats their speech.".to_owned());
@@ -69,8 +71,8 @@ pub(crate) fn machines_starting(count: usize) {
 pub(crate) fn machines_ready(logs: &[std::path::PathBuf]) {
     let mut lines = vec![
         String::new(),
-        "Open each link in its own browser window. The browser doesn't know the certificate".to_owned(),
-        "and warns: choose Advanced, then Proceed. On the page, join and allow the microphone.".to_owned(),
+        "Open each link in its own browser window. On the page, join and allow the microphone.".to_owned(),
+        "If the browser warns that it doesn't know the certificate, choose Advanced, then Proceed.".to_owned(),
         "While only one participant of the first machine listens, a melody plays, on all machines.".to_owned(),
         String::new(),
         "Warnings appear here; the full logs are in".to_owned(),

@@ -100,7 +100,7 @@ impl Sound {
             3 | 4 if bytes.len() == frames * frame_samples(rate) * usize::from(form) => {
                 Ok(Self::Exact(bytes.chunks_exact(usize::from(form)).map(sample).collect()))
             }
-            3 | 4 => Err("the number of samples is wrong"),
+            3 | 4 => Err("the message's number of samples doesn't fit its number of audio frames"),
             OPUS | OPUS_START => {
                 let mut count = 0;
                 for packet in packets::iter(bytes) {
@@ -108,7 +108,9 @@ impl Sound {
                     count += 1;
                 }
                 let sound = Self::Opus { packets: bytes.to_vec(), is_start: form == OPUS_START };
-                (count == frames).then_some(sound).ok_or("the number of Opus packets is wrong")
+                (count == frames)
+                    .then_some(sound)
+                    .ok_or("the message's number of Opus packets doesn't fit its number of audio frames")
             }
             _ => Err("the form of the sound is unknown; install the same version of palabre-bridge on both machines"),
         }
@@ -150,7 +152,7 @@ impl Mix {
         let talkers = rest.talkers()?;
         let [frames] = rest.take::<1>()?;
         if !(1..=MAX_FRAMES).contains(&usize::from(frames)) {
-            return Err("the number of frames is invalid");
+            return Err("the message's number of audio frames is invalid");
         }
         let sound = Sound::decode(form, usize::from(frames), rate, rest.0)?;
         Ok(Self { rate, epoch, counter, time_us, talkers, sound })
@@ -192,7 +194,7 @@ impl Rest<'_> {
     fn talkers(&mut self) -> Result<Vec<(Name, i16)>, &'static str> {
         let [count] = self.take::<1>()?;
         if usize::from(count) > MAX_TALKERS {
-            return Err("the message has too many talkers");
+            return Err("the message with sound names more than the maximum number of talkers");
         }
         (0..count).map(|_| self.talker()).collect()
     }
@@ -202,7 +204,7 @@ impl Rest<'_> {
         let (name, rest) = self.0.split_at_checked(usize::from(length)).ok_or("the message is too short")?;
         let name = std::str::from_utf8(name).ok().and_then(|name| name.parse().ok());
         self.0 = rest;
-        Ok((name.ok_or("the name of a talker is invalid")?, i16::from_le_bytes(self.take()?)))
+        Ok((name.ok_or("the message with sound has an invalid name of a talker")?, i16::from_le_bytes(self.take()?)))
     }
 }
 

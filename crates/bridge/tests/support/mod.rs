@@ -263,7 +263,7 @@ impl Site {
     }
 }
 
-/// Sends frames of 7s until they arrive.
+/// Sends frames whose samples are all 7, until one arrives.
 pub fn connect(from: &mut Site, to: &mut Site) {
     let machine = from.machine.to_string();
     to.wait_for_machine(&machine, false);

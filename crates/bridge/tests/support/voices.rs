@@ -14,10 +14,10 @@ pub const RATE_HZ: u32 = 24_000;
 /// Length of a burst, the sound that is written at once.
 const BURST: Duration = Duration::from_millis(100);
 const BURST_SAMPLES: usize = 2_400;
-/// Each tenth burst may be late by this time, so that the mixers' buffers hold this much sound. So a disturbance by [`HARMLESS`] of each thread in the
-/// way of the sound changes nothing.
+/// Each tenth burst may be late by this time, so that the mixers' buffers hold this much sound. So the mix doesn't change if each
+/// thread through which the sound passes is late by up to [`HARMLESS`].
 pub const LATE: Duration = Duration::from_millis(60);
-/// Maximum disturbance that no mix shows with bursts that are late by [`LATE`].
+/// Maximum time by which a thread may run late without a change of any mix, if bursts are late by [`LATE`].
 pub const HARMLESS: Duration = Duration::from_millis(10);
 
 /// The pipes of a participant whose microphone is read by a mixer.

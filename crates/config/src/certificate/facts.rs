@@ -53,8 +53,9 @@ impl Facts {
             X509Certificate::from_der(&chain[0]).map_err(|error| format!("the certificate is invalid: {error}"))?;
         let moment = |time: OffsetDateTime| {
             let time = SystemTime::from(time);
-            Moment::after(time, std::time::Duration::ZERO)
-                .ok_or_else(|| "the dates of the certificate are out of range".to_owned())
+            Moment::after(time, std::time::Duration::ZERO).ok_or_else(|| {
+                "the certificate's validity begins or ends in a year that can't be represented (after 9999)".to_owned()
+            })
         };
         let (validity, key) = (certificate.validity(), certificate.public_key());
         let public_key = match key.parsed() {

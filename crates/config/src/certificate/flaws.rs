@@ -56,7 +56,7 @@ pub(super) fn of(pem: &[u8], certificate: &X509Certificate<'_>, chain: &[Certifi
     flaws
 }
 
-/// Returns at most one flaw, because one missing certificate can cause several flaws.
+/// Checks the chain. Returns only the first flaw, because one missing certificate can cause several flaws.
 fn of_chain(pem: &[u8], certificate: &X509Certificate<'_>, chain: &[CertificateDer<'_>]) -> Option<Flaw> {
     let all = begun(pem);
     if all > chain.len() {
@@ -111,13 +111,13 @@ fn refusals(certificate: &X509Certificate<'_>) -> impl Iterator<Item = &'static 
     let not_for_servers = purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any);
     let usage = certificate.key_usage().ok().flatten();
     let not_for_signatures = usage.is_some_and(|usage| !usage.value.digital_signature());
-    // `openssl req -x509` makes self-signed certificates of this kind, which browsers accept.
+    // `openssl req -x509` makes self-signed certificates that are marked as those of an authority. Browsers accept them.
     let is_authority = certificate.is_ca() && !self_signed;
     [
-        (weak && !self_signed, "its signature uses SHA-1 or MD5"),
-        (not_for_servers, "its extended key usage doesn't include servers (serverAuth)"),
-        (not_for_signatures, "its key usage doesn't include digital signatures"),
-        (is_authority, "it is the certificate of a certificate authority"),
+        (weak && !self_signed, "the certificate's signature uses SHA-1 or MD5"),
+        (not_for_servers, "the certificate's extended key usage doesn't include servers (serverAuth)"),
+        (not_for_signatures, "the certificate's key usage doesn't include digital signatures"),
+        (is_authority, "this is the certificate of a certificate authority, not of a server"),
     ]
     .into_iter()
     .filter_map(|(applies, why)| applies.then_some(why))

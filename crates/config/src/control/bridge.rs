@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Bridging {
     /// Name of this machine.
     pub machine: String,
-    /// Whether the NATS server is connected.
+    /// Whether this machine is connected to a NATS server.
     pub connected: bool,
     /// Number of own messages that were not sent, because the server was not connected or too slow.
     pub unsent: u64,
@@ -27,7 +27,7 @@ pub struct SharedRoom {
     pub cut_off: bool,
     /// How much longer the newest message from the machine took than the fastest message of the last minute, in ms.
     pub delay_ms: u64,
-    /// Sound that is missing since the connection began, in ms.
+    /// Duration of the other machine's sound that was lost on the way or refused by the mixer's pipe, since the connection began, in ms.
     pub lost_ms: u64,
     /// Number of messages with sound that came too late.
     pub late_messages: u64,

@@ -40,7 +40,7 @@ pub struct MixedParticipant {
 }
 
 impl Mixing {
-    /// Reads the counters of the mixer of the directory `rooms`; `None` if they can't be read.
+    /// Reads the counters of the mixer that serves the directory `rooms`; `None` if they can't be read.
     #[must_use]
     pub fn read(rooms: &Path) -> Option<Self> {
         MixerReport::read(rooms).ok().flatten().map(Self::from)

@@ -59,7 +59,8 @@ pub struct ListenerReport {
     /// Why the listener could not use that certificate, at most [`MAX_FAULT_CHARS`] characters.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub certificate_fault: String,
-    /// Number of times that the listener has read the certificate and its key.
+    /// Number of times that the listener has loaded the certificate, or has failed to: at the start, after each SIGHUP, and when the certificate
+    /// has changed. 0 from an earlier release.
     pub certificate_reads: u64,
     /// The parts of the listener's sandbox that the kernel enforces, such as `Landlock 6, seccomp`. Empty in the report of an older listener, which has
     /// no sandbox.
@@ -95,7 +96,7 @@ pub struct Traffic {
     pub sent: u64,
     /// Bytes received, TLS included.
     pub received: u64,
-    /// Number of frames of 20 ms that were not sent because a stream was too slow.
+    /// Number of frames of 20 ms that the listener did not send, because the client received a stream too slowly.
     pub skipped: u64,
 }
 

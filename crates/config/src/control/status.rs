@@ -70,7 +70,7 @@ pub enum MixerState {
     Missing,
 }
 
-/// A process whose program may be replaced.
+/// A daemon, which can replace its program in the same process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Daemon {
     /// Process id.
@@ -129,7 +129,7 @@ pub struct ParticipantStatus {
     /// Whether an operator has suspended the participant, who can't connect.
     #[serde(default)]
     pub suspended: bool,
-    /// Whether a start, a stop or a replacement of the listener is in progress.
+    /// Whether a start, a stop or a replacement of the listener is in progress, or the listener is getting the certificate again.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pending: bool,
     /// Why the listener doesn't use the present configuration, certificate or program. The listener serves as before.

@@ -91,7 +91,8 @@ fn apply(document: &mut DocumentMut, edit: &Edit, signed_out: Option<Moment>) {
         Edit::KeyExpires(None) => remove(document, "key-expires"),
         Edit::KeyExpires(Some(moment)) => set(document, "key-expires", datetime(*moment)),
         Edit::SignedOut(moment) => {
-            // A browser may have got a cookie with the second after the last sign-out, also if that time is in the future because the clock was wrong.
+            // A listener gives cookies at least the time of the last sign-out plus one second, even if the clock shows an earlier time. Only a
+            // sign-out at this time or later makes these cookies invalid.
             let moment = signed_out.and_then(Moment::one_second_later).map_or(*moment, |next| next.max(*moment));
             set(document, "signed-out", datetime(moment));
         }

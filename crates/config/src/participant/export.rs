@@ -110,7 +110,7 @@ fn check_version(version: Option<&toml::Value>) -> Result<(), String> {
     }
 }
 
-/// The only field of a document that every version has.
+/// The only field that the documents of all versions have.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Versioned {
@@ -162,7 +162,9 @@ fn chosen_display_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Stri
     let text = String::deserialize(from)?;
     match own_display_name_is_valid(&text) {
         true => Ok(Some(text)),
-        false => Err(D::Error::custom("a participant can't choose this display name; remove 'chosen-display-name'")),
+        false => Err(D::Error::custom(
+            "the text in 'chosen-display-name' is not allowed as a display name; remove 'chosen-display-name'",
+        )),
     }
 }
 
@@ -221,7 +223,7 @@ mod tests {
         }
     }
 
-    /// The lines of a document, each of which may be the last that arrives.
+    /// A document that was cut off at any place is refused.
     #[test]
     fn truncated_document_is_refused() {
         let text = Exported::document(exported()).unwrap();
@@ -255,7 +257,10 @@ mod tests {
             (good.replace("port = 9001", "port = 9001\nprot = 1"), "unknown field `prot`"),
             (good.replace("link-used", "link-use"), "unknown field `link-use`"),
             (good.replace("key-sha256 = \"", "key-sha256 = \"x"), "is not the hash of an access key"),
-            (good.replace("\"Ali\"", "\"\\u202e\""), "a participant can't choose this display name"),
+            (
+                good.replace("\"Ali\"", "\"\\u202e\""),
+                "the text in 'chosen-display-name' is not allowed as a display name",
+            ),
             (good.replace("Bruce", "Br\0uce"), "line "),
             (good.replace("Bruce", &"x".repeat(MAX_EXPORT_BYTES)), "is larger than 4194304 bytes"),
             (good.replace("[end]", "[end]\nmore = 1"), "unknown field `more`"),

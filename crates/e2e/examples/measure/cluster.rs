@@ -1,4 +1,4 @@
-//! Several machines, all of which are this machine: a suite and a bridge for each, and one NATS server.
+//! Runs several machines of a room as processes on this machine: a suite and a bridge for each, and one NATS server.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -25,7 +25,7 @@ pub struct Cluster {
     pub port: u16,
 }
 
-/// A process that ends with this value.
+/// A process that is killed when this value is dropped.
 struct Ended(Child);
 
 impl Drop for Ended {
@@ -94,7 +94,7 @@ impl Cluster {
         Ok(path)
     }
 
-    /// Returns the CPU time in ms of each kind of process, with the name of the kind.
+    /// Returns the CPU time in ms of the NATS server, of each bridge, of all mixers together and of all listeners together, each with a name.
     pub fn cpu(&self) -> Result<Vec<(String, f64)>> {
         let mut all = vec![("nats-server".to_owned(), cpu_ms(self.nats.0.id())?)];
         for (machine, name) in NAMES.iter().enumerate() {

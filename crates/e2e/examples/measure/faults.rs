@@ -1,4 +1,4 @@
-//! Injects faults and prints which records and mixes the participants of `palabre swarm` lost.
+//! Injects faults, and prints which records the participants of `palabre swarm` missed and which mixes were wrong.
 
 use std::time::Duration;
 

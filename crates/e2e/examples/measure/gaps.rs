@@ -1,4 +1,5 @@
-//! Gaps and clicks in a tone that Chromium renders: over lines of several kinds, over renewed streams and planned restarts.
+//! Gaps and clicks in a tone that Chromium renders: over simulated network lines, over renewals of the stream
+//! and over planned restarts.
 
 use std::time::{Duration, Instant};
 
@@ -19,14 +20,15 @@ const RENEWALS: u64 = 10;
 /// Number of planned restarts in a measurement of handovers.
 const RESTARTS: u64 = 5;
 
-/// The line between listener and page.
+/// The simulated network line between listener and page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Line {
     Loopback,
     Bad,
     /// Round-trip time of 150 ms.
     Far,
-    /// 128 kbit/s in each direction and a round-trip time of 100 ms. One piece in a hundred comes 200 ms later.
+    /// 128 kbit/s in each direction and a round-trip time of 100 ms. On average, one
+    /// piece in a hundred from the listener comes another 200 ms later.
     Thin,
 }
 
@@ -92,7 +94,8 @@ fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
 pub fn handover(line: Line, kbps: u32) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    // A chunk of 40 ms at 24 kHz costs about 6700 bytes (stream/frames.js), so the stream is renewed every 3 s.
+    // `renew` is the cost of a stream after which the page renews it. A chunk of 40 ms at 24 kHz costs about 6700 (stream/frames.js), so the page
+    // renews the stream every 3 s.
     let listener = join_at(&format!("{}&renew=500000", at_bit_rate(&line.to(&suite.links[1])?, kbps)))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
     let heard = Heard::start(&listener)?;

@@ -43,13 +43,13 @@ pub fn run(uplink: &str, chunk_ms: u32) -> Result<()> {
     println!("  listening page: {}", Heard::counters(&listener)?);
     match stages(&spoken, &speaker, &listener) {
         Ok(stages) => println!("  stages of an average sample, means of the same windows: {stages}"),
-        // The recording of the stream contains only chunks in PCM.
+        // With Opus the stages can't be computed, because the recording of the stream contains only chunks in PCM.
         Err(error) => println!("  stages of an average sample: not measured: {error:#}"),
     }
     Ok(())
 }
 
-/// Measures both uplinks over lines of increasing delay between the speaking page and its listener.
+/// Measures the delay of sound that the speaking page sends by WebSocket, and by POST, over lines of increasing round-trip time to its listener.
 pub fn over_rtts() -> Result<()> {
     let (mut speaker, mut listener) = (with_voice()?, with_voice()?);
     let mut lines = Vec::new();
@@ -114,7 +114,7 @@ pub fn over_time(minutes: usize) -> Result<()> {
     for (whose, browser) in [("speaker", &speaker), ("listener", &listener)] {
         println!("  sound card of the {whose}, minute and ms of each jump: {:.1?}", jumps(browser)?);
     }
-    // Fetched at the end, since that keeps the page busy and adds to its delay.
+    // Fetch the recordings at the end, because fetching keeps the page busy and adds to its delay.
     for (minute, stretch) in stretches.into_iter().enumerate() {
         let spoken = stretch.fetch(&speaker, &listener)?;
         let (median_ms, _) = spoken.delay_ms();
@@ -153,7 +153,7 @@ fn print_trend(minutes: usize, points: Vec<(f64, f64)>) -> Result<()> {
 /// Returns the times in minutes at which a browser's sound card stopped or caught up, each with the size of the jump in ms. Leaves out drift.
 fn jumps(browser: &Browser) -> Result<Vec<(f64, f64)>> {
     const LEAST_MS: f64 = 8.0;
-    /// Blocks in one second. The earliest of them is not delayed by bursts.
+    /// Number of entries of `tap_times` in about two seconds. The earliest of them is not delayed by the bursts of a worklet.
     const BLOCKS: usize = 20;
     let rate_hz = f64::from(browser.tapped(Tap::Output)?.1);
     let times = browser.tap_times(Tap::Output, 0)?;
@@ -195,13 +195,13 @@ struct Mark {
 }
 
 impl Stretch {
-    /// Records for `seconds` from now on, and 3 s longer for the delay.
+    /// Records both browsers for `seconds` from now on, and 3 s longer, because the listening browser renders the sound later.
     fn record(speaker: &Browser, listener: &Browser, seconds: usize) -> Result<Self> {
         let all = Self::record_all(speaker, &[listener], seconds)?;
         all.into_iter().next().context("no listener")
     }
 
-    /// Does the same as [`Self::record`] for several listeners at the same time.
+    /// Does the same as [`Self::record`] for several listening browsers at the same time.
     fn record_all(speaker: &Browser, listeners: &[&Browser], seconds: usize) -> Result<Vec<Self>> {
         let from = listeners.iter().map(|listener| Mark::now(speaker, listener)).collect::<Result<Vec<_>>>()?;
         let said_hz = speaker.tapped(Tap::Microphone)?.1 as usize;
@@ -364,7 +364,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Returns a clock from each block's first sample and its time in ms.
+    /// Returns a clock from pairs of a sample and its time in ms.
     pub fn new(times: Vec<(f64, f64)>) -> Self {
         Self { times }
     }

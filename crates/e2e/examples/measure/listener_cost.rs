@@ -87,7 +87,7 @@ fn round(ours: &[u32], theirs: &[u32], received: &AtomicU64) -> Result<()> {
     Ok(())
 }
 
-/// Returns a text with the median number of wake-ups per second for each thread name.
+/// Returns a text with the wake-ups per second for each thread name: the median of all processes.
 fn threads(work: &[Work], seconds: f64) -> String {
     let names: std::collections::BTreeSet<&String> = work.iter().flat_map(|work| work.wake_ups.keys()).collect();
     let rate = |name: &String| median(work.iter().map(|work| *work.wake_ups.get(name).unwrap_or(&0) as f64 / seconds));

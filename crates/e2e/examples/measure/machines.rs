@@ -17,7 +17,7 @@ use crate::tone::{TONE_DBFS, TONE_HZ};
 
 /// Participants of each machine.
 const PEOPLE: usize = 5;
-/// Talkers of the first machine whose delay `palabre swarm` measures in three others.
+/// Number of talkers, all of the first machine. `palabre swarm` measures their delay in the streams of three other participants.
 const SWARM_TALKERS: usize = 2;
 /// Length of the heads of IPv4 (20 bytes) and TCP with timestamps (32 bytes).
 const HEAD_BYTES: f64 = 52.0;

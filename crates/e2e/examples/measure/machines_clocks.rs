@@ -12,7 +12,7 @@ use palabre_e2e::client::{Recording, Talker};
 use crate::cluster::{Cluster, NAMES};
 use crate::tone::{TONE_DBFS, peak};
 
-/// By how much the clock of each machine is faster.
+/// By how many ppm the clock of each machine is fast.
 const PPM: [f64; NAMES.len()] = [0.0, 300.0, -300.0];
 /// Time for which the mixers measure the clocks, before the measurement.
 const SETTLE: Duration = Duration::from_secs(40);

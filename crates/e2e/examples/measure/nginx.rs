@@ -14,7 +14,7 @@ use crate::join;
 const RENEWAL: Duration = Duration::from_secs(200);
 const RELOADS: usize = 5;
 
-/// Measures the participants that fit into `worker_connections`, and the workers after reloads.
+/// Measures how many participants fit into `worker_connections`, and how many workers nginx has after reloads.
 pub fn run() -> Result<()> {
     for connections in [32, 64] {
         fitting(connections)?;
@@ -91,7 +91,7 @@ fn workers(setting: &str) -> Result<()> {
         open.push(stream(&suite, &nginx, link)?);
         let before = descendants(nginx.pid());
         signal(nginx.pid(), "HUP")?;
-        // Otherwise a previous worker could accept the next stream.
+        // Wait until the previous workers accept no more connections: otherwise one of them could accept the next stream.
         wait_for("a new worker, and the end of accepting in the others", TIMEOUT, || {
             let now = descendants(nginx.pid());
             let is_new = |pid: &u32| !before.contains(pid);

@@ -43,7 +43,7 @@ pub fn thread_cpu_ns() -> Result<u64> {
 
 /// Length of the heads of IPv4 (20 bytes) and TCP with timestamps (32 bytes).
 const HEAD_BYTES: u64 = 52;
-/// From this length on, a connection carries sound in this direction.
+/// A connection that has carried more bytes than this in one direction counts as a connection with sound in this direction.
 const SOUND_BYTES: u64 = 20_000;
 
 /// Counts the bytes of a server's connections, with TLS, TCP and IP, while this value exists.
@@ -124,7 +124,7 @@ fn counters(port: u16) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// A line has queues, own address, peer's address, and counters.
+/// Updates the counters from the output of ss(8). Each line has the lengths of two queues, the server's address, the client's address, and counters.
 fn note(connections: &mut BTreeMap<String, Connection>, text: &str) {
     let at_the_beginning = connections.is_empty();
     for line in text.lines() {

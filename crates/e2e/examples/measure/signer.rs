@@ -13,7 +13,8 @@ use palabre_e2e::link::Link;
 use palabre_e2e::suite::{Suite, TIMEOUT, binary, signal};
 use palabre_e2e::wait_for;
 
-/// Kinds of keys as options of `openssl req`, with the number of handshakes. With an RSA key, a listener may ask for 300 signatures at once.
+/// Kinds of keys as options of `openssl req`, with the number of handshakes. It is lower for RSA, because the
+/// signer makes at most 300 RSA signatures at once for a listener.
 const KINDS: [(&str, &[&str], usize); 2] = [
     ("P-256", &["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"], 1000),
     ("RSA 2048", &["-newkey", "rsa:2048"], 250),
@@ -61,7 +62,7 @@ fn measure(kind: &str, options: &[&str], count: usize) -> Result<()> {
     let alone = Alone::start(&tls)?;
     let (mut by_signer, mut by_key) = (Vec::new(), Vec::new());
     let before_us = processor_us(signer)?;
-    // In turn, so that other load concerns both.
+    // Measure the two listeners alternately, so that other load affects both results.
     for _ in 0..count {
         by_signer.push(handshake_us(&tls, &suite.links[0])?);
         by_key.push(handshake_us(&tls, &alone.link)?);
@@ -85,7 +86,7 @@ fn write_key(tls: &Path, options: &[&str]) -> Result<()> {
 
 /// Performs a handshake without resumption of an earlier session.
 fn handshake_us(tls: &Path, link: &Link) -> Result<f64> {
-    // Each client has its own store of sessions.
+    // A new client has no stored session that it could resume.
     let client = Client::trusting(&tls.join("cert.pem"))?;
     let begun = Instant::now();
     let mut connection = client.connect(link)?;

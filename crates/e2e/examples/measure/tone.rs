@@ -32,7 +32,7 @@ pub fn peak() -> f64 {
     32_768.0 * 10f64.powf(TONE_DBFS / 20.0) * 2f64.sqrt()
 }
 
-/// Counts places. Places within 20 ms count once.
+/// Counts the places, which are sample numbers in ascending order. Places within 20 ms count once.
 pub fn events(places: impl Iterator<Item = usize>, rate_hz: u32) -> usize {
     let mut count = 0;
     let mut last = None;

@@ -34,7 +34,7 @@ impl Crowd {
         Self { stop, closed, thread: std::thread::spawn(move || crowd(port, &stopped, &count)) }
     }
 
-    /// Returns how many of the connections the listener has closed so far. A listener keeps 64 connections without a ClientHello.
+    /// Returns how many of the connections the listener has closed so far. A listener keeps at most 64 connections that have sent no ClientHello.
     pub(super) fn closed(&self) -> u64 {
         self.closed.load(Ordering::Relaxed)
     }

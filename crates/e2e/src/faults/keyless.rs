@@ -11,7 +11,7 @@ use crate::client::Client;
 use crate::link::Link;
 use crate::processes::yield_thread;
 
-/// Number of threads for each listener.
+/// Number of clients, each in a thread, for each listener.
 const THREADS: usize = 4;
 /// Pause after a connection that the listener has refused.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -33,7 +33,7 @@ impl Keyless {
             let (client, link) = (client.without_tickets(), link.clone());
             let (stop, answered) = (Arc::clone(&stop), Arc::clone(&answered));
             std::thread::spawn(move || {
-                // These clients stand for other machines.
+                // These clients stand for programs of other machines, so they yield the processors to the programs of this machine.
                 yield_thread();
                 while !stop.load(Ordering::Relaxed) {
                     match client.request(&link, "GET", "/", &[], b"") {

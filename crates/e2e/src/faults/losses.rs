@@ -1,4 +1,4 @@
-//! The records and mixes that participants lost after each fault, from the report of `palabre swarm`.
+//! The records that participants missed, and the mixes that were wrong, after each fault: from the report of `palabre swarm`.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,11 +29,12 @@ pub struct Lost {
     pub records: u64,
     /// Longest time without a record, in ms.
     pub longest_ms: f64,
-    /// Number of records in which the mix was wrong or a tone was interrupted.
+    /// Number of records in which the mix was wrong or a tone was interrupted, except those that `without_talker` counts.
     pub mixes: u64,
     /// Largest number of these records that one participant received.
     pub worst_mixes: u64,
-    /// Largest number of records without or with an interrupted tone of the talker whom the fault affects, which one participant received.
+    /// If the fault affects a talker: the largest number of records that one participant received in which this talker's tone was missing, or a tone
+    /// was interrupted.
     pub without_talker: u64,
     /// Faults of these mixes.
     pub causes: Vec<String>,

@@ -19,7 +19,7 @@ use crate::wait::wait_for;
 
 /// Number of connections that a fault opens to a listener whose memory or descriptors are limited.
 const CONNECTIONS: usize = 20;
-/// Number of listeners that clients without a key visit.
+/// Number of listeners to which clients without a key connect.
 const VISITED: usize = 20;
 /// Number of streams that are not read. With the stream of the swarm, they are the default maximum of a listener, 8.
 const UNREAD: usize = 7;
@@ -133,7 +133,7 @@ impl<'a> Scene<'a> {
         };
     }
 
-    /// Returns why this machine can't inject a fault.
+    /// Returns why this machine can't inject the fault `what`; `None` if nothing prevents it.
     pub(super) fn obstacle(&self, what: &str) -> Option<String> {
         if what.contains("signer") && self.suite.process("palabre-signer", "").is_none() {
             return Some("the suite has no signer".to_owned());
@@ -373,7 +373,7 @@ impl<'a> Scene<'a> {
         Ok((closed > 0).then(|| format!("the listener closed {closed} connections")))
     }
 
-    /// Visits the listeners of the last participants who don't talk.
+    /// Starts clients without a key, which connect to the listeners of the last participants who don't talk.
     pub(super) fn visit(&mut self) -> Result<()> {
         let quiet = &self.suite.links[self.talkers..];
         self.keyless = Some(Keyless::start(&self.suite.client, &quiet[quiet.len().saturating_sub(VISITED)..]));

@@ -83,7 +83,7 @@ pub(super) fn of(samples: &Samples, report: &Value) -> Vec<Growth> {
 /// Returns delay, lateness and missing records of the swarm's intervals, with the time in seconds.
 fn streams(report: &Value) -> Vec<(&'static str, Vec<(f64, f64)>)> {
     let intervals = report["intervals"].as_array().map_or(&[][..], Vec::as_slice);
-    // The last interval is shorter than the others.
+    // Leave out the last interval, which is shorter than the others.
     let whole = &intervals[..intervals.len().saturating_sub(1)];
     let of = |value: fn(&Value) -> Option<f64>| {
         whole.iter().filter_map(|one| Some((one["until_s"].as_f64()?, value(one)?))).collect()

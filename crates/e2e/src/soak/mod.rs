@@ -32,8 +32,8 @@ pub struct Outcome {
     pub swarm: Value,
     /// Numbers of joins, leaves, restarts and renewals.
     pub events: [usize; 4],
-    /// Processes and entries of the room that exist after the last guest has left and did not exist before the first guest joined, and daemons that have
-    /// more descriptors than before.
+    /// Processes and entries of the room that exist after the last guest has left and did not exist before the first guest joined, and daemons that
+    /// have no process, or more descriptors than before.
     pub left: Vec<String>,
 }
 
@@ -47,7 +47,8 @@ pub fn run(options: &Options) -> Result<Outcome> {
     let descriptors = Descriptors::of(&suite)?;
     let swarm =
         Swarm::start(&suite, &suite.links, &churn.certificates(), options.talkers, options.time.as_secs() + 3600)?;
-    // Programs of other users of this machine must not disturb the measurement. Under systemd the mixer has the same niceness.
+    // Lower the niceness of the swarm and the mixer, so that other programs of this machine don't disturb the measurement. Under systemd the
+    // mixer has the same niceness.
     prefer(swarm.pid());
     suite.process("palabre-mixer", "").into_iter().for_each(prefer);
     let before = inventory(&suite);
@@ -113,8 +114,8 @@ impl<'a> Descriptors<'a> {
         Ok(Self(suite, daemons.into_iter().map(daemon).collect::<Result<_>>()?))
     }
 
-    /// Returns a text for each daemon that has more descriptors now. A few more are allowed, for example for the recording, which may have begun only after
-    /// the first count. One for each guest would be more.
+    /// Returns a text for each daemon that has no process now, or more descriptors than at the first count. A few more are allowed, for
+    /// example for the recording, which may have begun only after the first count. One for each guest would be more.
     fn left(&self) -> impl Iterator<Item = String> {
         const ALLOWED: usize = 3;
         let now = self.1.iter().map(|(program, before)| (program, *before, count(self.0, program)));

@@ -7,7 +7,7 @@ window.states = (() => {
   MediaDevices.prototype.getUserMedia = async function (...wanted) {
     const isProbe = isIn('silence-probe.js');
     const stream = await getUserMedia.apply(this, wanted);
-    // The probe of a silent microphone opens the device a second time.
+    // Leave out the tracks of the silence probe, which opens the microphone a second time.
     if (!isProbe) states.tracks.push(...stream.getTracks());
     return stream;
   };
@@ -45,7 +45,7 @@ window.states = (() => {
     states.frozenDate = states.frozenMs = null;
   };
 
-  // A reaction stays until the page is left.
+  // Makes a reaction stay until the page is left, instead of fading.
   const realTimeout = window.setTimeout;
   window.setTimeout = (call, ...rest) => (isIn('participant-list.js') ? 0 : realTimeout(call, ...rest));
 

@@ -114,7 +114,7 @@ fn check_notices(suite: &Suite, browser: &Browser) {
     check_state(browser, "outdated").unwrap();
     browser.run("states.tracks.at(-1).enabled = false").unwrap();
     browser.wait_until("(states.laterMs += 5000, palabreState.silent)").unwrap();
-    // A program takes the microphone for a moment.
+    // Another program sends sound for this participant, so the page loses the microphone for a moment.
     let speaker = suite.client.speak(&suite.links[0], 24_000).unwrap();
     browser.wait_until("document.querySelectorAll('.notice').length === 2").unwrap();
     drop(speaker);

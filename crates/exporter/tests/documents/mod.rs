@@ -39,7 +39,7 @@ fn metrics() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
             labels.entry(label).or_default().insert(value);
         }
     }
-    // The scrape lacks the level, which exists only while the participant makes sound. Its labels are those of `talking`.
+    // The scrape lacks the metric of the level, which exists only while a participant makes sound. It has the same labels as `talking`.
     let labels = metrics["palabre_participant_talking"].clone();
     metrics.insert("palabre_participant_level_dbfs".into(), labels);
     metrics

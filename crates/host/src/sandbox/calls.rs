@@ -141,8 +141,8 @@ const SYS_FCHMODAT2: libc::c_long = 452;
 /// System calls of a program that watches files and replaces itself.
 const OF_REPLACEABLE: [libc::c_long; 2] = [libc::SYS_execve, libc::SYS_inotify_init1];
 
-/// prctl(2) options that would undo the protection of this process. A number is the only permitted value. The next program after execve(2) sets this value
-/// again.
+/// prctl(2) options that would undo the protection of this process, each with the only value that is permitted; `None` forbids every value. The next
+/// program after execve(2) sets this value again.
 const PRCTL: [(libc::c_int, Option<libc::c_int>); 5] = [
     (libc::PR_SET_PDEATHSIG, Some(libc::SIGKILL)),
     (libc::PR_SET_DUMPABLE, Some(0)),

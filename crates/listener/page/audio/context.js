@@ -149,7 +149,7 @@ export class ContextOwner {
   #devicesChanged = async () => {
     const devices = await this.#listDevices();
     if (!this.#running) return;
-    // Browsers also fire this event when the permission is granted and the labels appear.
+    // Browsers also fire `devicechange` when the permission is granted and the labels appear.
     if (this.#devices && devices !== this.#devices) this.#rebuildSoon();
     this.#devices = devices;
   };

@@ -71,7 +71,7 @@ export class Output {
     this.#element.srcObject = this.node.stream;
     this.#element.setSinkId(this.#deviceId).catch(() => {});
     for (const event of ['pause', 'playing']) this.#element.addEventListener(event, () => this.#onChange());
-    // If the browser refuses to play, `plays` is false.
+    // If the browser refuses to play, the element stays paused, and `plays` is false.
     this.#element.play().catch(() => this.#onChange());
   }
 }

@@ -82,7 +82,7 @@ export class Microphone {
   attach(context) {
     const rebuilt = this.#context !== null && this.state !== 'asking';
     this.#context = context;
-    // A new context follows a change of devices: the open microphone may be gone, or there may be a new default microphone.
+    // The page makes a new context after devices have changed: the open microphone may be gone, or there may be a new default microphone.
     if (rebuilt && this.#wanted) this.#reopen();
     else this.#wire();
   }

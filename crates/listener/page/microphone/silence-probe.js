@@ -50,7 +50,7 @@ export class SilenceProbe {
       if (probe === this.#probes) this.#opened(media);
       else stop(media);
     } catch {
-      // The device can't be opened a second time, so zeros are noticed only while the loudspeaker is quiet.
+      // The device can't be opened a second time. So a muted microphone is not noticed while echo cancellation adds noise to its zeros.
       this.#trusted = false;
     }
   }

@@ -52,7 +52,7 @@ export class MicrophoneWatch {
    *   that this may be noise that echo cancellation adds to zeros; talking: the user talks while muted
    */
   heard(peak, muted, byKey, nowMs) {
-    // The browser may deliver zeros while the user has muted the microphone.
+    // While the user has muted the microphone in the page, zeros don't count: the browser may deliver them then.
     if (peak > 0 || muted || Number.isNaN(this.#soundMs)) this.#soundMs = nowMs;
     if (20 * Math.log10(peak) > MAX_ADDED_NOISE_DBFS || muted || Number.isNaN(this.#loudMs)) this.#loudMs = nowMs;
     if (muted && !byKey) this.#count(20 * Math.log10(peak + 1e-6), nowMs);

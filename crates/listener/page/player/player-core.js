@@ -84,8 +84,8 @@ export class PlayerCore {
     if (this.#state === 'idle') this.#prime(lengthMs);
     else if (gap) this.#soften(samples);
     if (gap) this.#depth.restart();
-    // Two kinds of chunks don't count: a short chunk, which begins or ends a spurt and may be sent at an irregular time, and the first chunks, which
-    // arrive while the page starts.
+    // The lateness of two kinds of chunks isn't attributed to the network: of a short chunk, which begins or ends a spurt and may be sent at an
+    // irregular time, and of the first chunks, which arrive while the page starts.
     const counts = lengthMs > this.#chunkMs - 1 && this.#settleMs < SETTLE_MS - BEGINNING_MS;
     this.#depth.arrived(this.#clockMs, lengthMs, this.#state === 'playing' ? this.#fillMs : NaN, counts);
     if (this.#state === 'playing' && this.#ring.fill + samples.length > this.#ring.size) this.#makeRoom();

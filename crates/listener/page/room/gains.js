@@ -125,7 +125,7 @@ export class Gains {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(async () => {
       const wanted = this.#lines();
-      // A list that was made before the listener's gains are known would replace them.
+      // Before the page knows the gains that the listener has, its list would replace them.
       if (this.#sent === null) return this.restore();
       if (wanted === this.#sent) return this.#unsent.clear();
       const { ok, retryAfterMs } = await sendGains(wanted);

@@ -83,6 +83,6 @@ function setAction(key, action) {
   try {
     navigator.mediaSession.setActionHandler(key, action);
   } catch {
-    // The browser doesn't know this key.
+    // The browser doesn't know this media key.
   }
 }

@@ -22,7 +22,7 @@ export class Quality {
   isWeak({ lost, stretches, dropped, marginMs }, nowMs) {
     const count = lost + stretches + dropped;
     const [oldest] = this.#samples;
-    // Without a worklet, or after another sound card was chosen, counters begin anew.
+    // The player's counters begin again at 0 with a new worklet, for example after another sound card was chosen. Without a worklet they are 0.
     if (oldest && count < oldest.count) this.#samples = [];
     this.#samples = [...this.#samples.filter((sample) => nowMs - sample.nowMs <= WINDOW_MS), { nowMs, count }];
     return count - this.#samples[0].count >= WEAK_LOSSES || marginMs >= WEAK_MARGIN_MS;

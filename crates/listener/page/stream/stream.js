@@ -159,7 +159,7 @@ export class Stream {
     element.className = 'wire';
     element.hidden = true;
     element.title = 'Palabre';
-    // A renewed stream always has the same address: Chromium keeps nearly 1 kB for each script of each address.
+    // The address of a renewed stream has no `from`, so that it stays the same: Chromium keeps nearly 1 kB for each script at each address.
     const query = [`page=${this.page}`, lastSeq > 0 && !overlaps && `from=${lastSeq}`, this.#tag && `people=${this.#tag}`, format.query].filter(Boolean);
     element.src = `listen?${query.join('&')}`;
     const frame = {
@@ -275,7 +275,7 @@ export class Stream {
     }
     if (record.kind === 'hello') this.#accepted(frame);
     if (record.kind === 'hello' && this.#frames.greeted(record.seq, frame.afterSeq)) this.#handlers.onNewProcess?.();
-    // While two iframes overlap, both receive the records of sound, silence and messages.
+    // While two iframes overlap, both receive the same records of sound, silence and messages. Each record is used once.
     const hasSound = isSound(record) || record.kind === 'silence';
     if (hasSound && frame.isBroken) return;
     const isNew = (!hasSound && record.kind !== 'message') || this.#frames.isNew(record.seq);
@@ -375,7 +375,7 @@ export class Stream {
       this.#isPlain = true;
       this.#refused += 1;
     }
-    // The second iframe got no stream either, so the suspected leader counts as dead.
+    // The second iframe, opened because the leader was suspected to be dead, got no stream either. So the leader counts as dead.
     if (leader && frame === candidate && this.#suspected) this.#close(leader);
     if (frame === leader) this.#release(false);
     if (leader && !this.#frames.leader) this.#setState('lost');

@@ -97,7 +97,7 @@ export class SocketTransport {
       this.bytes += message.byteLength;
       this.#lag.sent(chunk.number - this.#firstNumber, chunk.wallMs);
       this.#socket.send(message);
-      // Releases the message's memory: Chromium on a busy machine collected no sent message for 24 minutes.
+      // Releases the message's memory: on a busy machine, Chromium's garbage collector freed no sent message for 24 minutes.
       message.transfer?.(0);
       chunk.samples?.buffer.transfer?.(0);
     }

@@ -225,7 +225,7 @@ export class Uplink {
     this.#forget();
     this.#next?.close();
     this.#next = null;
-    // The next POST sends the waiting chunks; a new socket must not send old chunks.
+    // With POST, the waiting chunks are sent by the next request. A new WebSocket must not send old chunks, so they are dropped.
     if (!this.#posting) this.#queue.takeAll();
   }
 

@@ -70,7 +70,7 @@ async function sound(kind, volume) {
     tone.stop(startS + (1.5 * i + 1) * TONE_S);
     return tone;
   });
-  // A context that the browser keeps suspended plays no tone, so none ends.
+  // A context that the browser keeps suspended plays no tone, so `ended` is never fired. Close it after a timeout.
   const timeout = setTimeout(() => context.close(), SOUND_INTERVAL_MS);
   tones.at(-1).addEventListener('ended', () => { clearTimeout(timeout); context.close(); });
 }

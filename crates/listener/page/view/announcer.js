@@ -27,7 +27,7 @@ export class Announcer {
    */
   look({ connection, recorded, cutOff = '', microphone }, nowMs) {
     if (!connection) return this.#leave();
-    // A screen reader doesn't announce short disturbances.
+    // A short disturbance of the connection (`unstable`) is not announced to screen readers.
     const base = [connection === 'unstable' ? 'live' : connection, ...(recorded ? ['recorded'] : []), ...(cutOff ? ['cutOff'] : [])];
     const signature = [...base, cutOff].join();
     const troubled = UNHEARD.includes(microphone);
@@ -38,7 +38,7 @@ export class Announcer {
     this.#base = signature;
     if (troubled) this.#trouble = key;
     if (recovered) this.#trouble = '';
-    // Until the recovery has lasted, the previous problem remains the last announced one.
+    // Until the microphone has worked again for RECOVERED_AFTER_MS, its previous problem stays the last announcement.
     const last = recovered ? key : this.#trouble;
     return { keys: isNew ? [...base, last].filter(Boolean) : null, againMs: leftMs > 0 ? leftMs : 0 };
   }

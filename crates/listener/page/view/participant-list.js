@@ -306,7 +306,7 @@ function makeRow({ name, display, machine, label }, isMe, withButton) {
   const buttons = make('span', 'person-buttons');
   element.append(buttons);
   if (machine) {
-    // A machine sends the sum of its voices, so they have no volumes here. The panel says so.
+    // Another machine sends the sum of its people's voices, so this person can't be muted or have a volume here. The panel says so.
     more.append(sign('#more'));
     more.title = say('aboutPerson', { name: label });
     more.setAttribute('aria-label', more.title);

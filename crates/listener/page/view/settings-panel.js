@@ -140,7 +140,7 @@ export class SettingsPanel {
   }
 
   #takeKey(event) {
-    // The space bar or Enter on the button asks for a key; Tab leaves the button.
+    // While the button doesn't ask for a key, the space bar and Enter press it as usual. Tab always leaves it.
     if (event.key === 'Tab') this.#askForKey(false);
     if (!this.#asksForKey) return;
     event.preventDefault();

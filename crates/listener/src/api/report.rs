@@ -14,7 +14,7 @@ const MAX_CODEC_CHARS: usize = 16;
 const MAX_BROWSER_CHARS: usize = 40;
 /// Maximum length of the newest error in a summary, in characters.
 const MAX_ERROR_CHARS: usize = 100;
-/// Maximum of any number in a report.
+/// Maximum of any number in a report. A larger number is replaced by this maximum.
 const MAX_NUMBER: f64 = 1e12;
 
 /// The JSON of a `/report` request. A page leaves out fields whose values it doesn't know.
@@ -84,7 +84,7 @@ impl Report {
 }
 
 fn whole(number: f64) -> u64 {
-    // A cast from float saturates; NaN becomes 0.
+    // The cast saturates: a negative number becomes 0. JSON has no NaN.
     number.round().min(MAX_NUMBER) as u64
 }
 

@@ -19,7 +19,8 @@ pub(crate) struct Opening {
 
 impl Opening {
     /// Creates the first records of a stream that starts with the next record. If the room is silent, they include a silence record with
-    /// the levels, because the next record may come only after 2 s. If the microphone is free, a record says so.
+    /// the levels, because the next record may come only after 2 s. If a page or a program had the microphone
+    /// and none has it now, a record says so.
     pub(super) fn now(state: &mut State) -> Self {
         let (hello, room) = (state.seq(), state.seq());
         let silence = state.silent.then(|| state.seq());
@@ -74,7 +75,7 @@ pub(crate) struct Delivered {
     people: Option<Arc<str>>,
     states: Option<Arc<str>>,
     levels: Option<Arc<str>>,
-    /// The levels after the sound records whose packets wait for further chunks, and the changes of levels in these records.
+    /// If packets of sound records wait for further chunks: the levels after these records, and the changes of levels in these records.
     waiting: Option<(Arc<str>, Option<Change>)>,
 }
 

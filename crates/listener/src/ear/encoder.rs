@@ -13,9 +13,9 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-/// Bit rate in kbit/s at which a record has at least [`THIN_PACKETS`].
+/// Bit rate in kbit/s at which chunks wait until they have [`THIN_PACKETS`].
 const THIN_KBPS: u32 = 16;
-/// Minimum number of packets in a record at [`THIN_KBPS`].
+/// Number of packets at which the waiting chunks are sent in one record at [`THIN_KBPS`]. A record of another kind sends them earlier.
 const THIN_PACKETS: usize = 4;
 
 /// The encoders of a listener, by bit rate. An encoder exists as long as it has streams.
@@ -40,7 +40,8 @@ impl Encoders {
 
 /// An encoder of the sound in the ring, and the packets of the newest chunks.
 pub(super) struct SharedEncoder {
-    // In memory of its own, which is freed with the last stream of this bit rate.
+    // A separate allocation, which is freed with the last stream of this bit rate. The `Weak` in `Encoders` keeps the
+    // memory of the other fields.
     encoder: Box<opus::Encoder>,
     frame_samples: usize,
     /// Number of samples by which the decoder's output is delayed.
@@ -55,7 +56,7 @@ pub(super) struct SharedEncoder {
     next: Option<u64>,
     /// Number of the next packet.
     packet: u64,
-    /// Number of the record to which the next piece belongs.
+    /// The [`Piece::group`] of the next piece.
     group: u64,
     /// The next packet is the first packet of a new encoder.
     is_new: bool,
@@ -154,7 +155,7 @@ impl SharedEncoder {
                 self.close(record.index);
                 self.end(record);
             }
-            // The SEQ of this record is higher than the SEQ of the waiting chunks. A page that names it with `from` must have these chunks.
+            // Send the waiting chunks before this record, which has a higher SEQ: a page that names this SEQ with `from` must have received them.
             _ => self.close(record.index),
         }
     }
@@ -222,7 +223,7 @@ impl SharedEncoder {
         self.pieces.clear();
         (self.has_gap, self.has_sound) = (false, false);
         self.group += 1;
-        // So that no packet seems to follow a packet before the missing ones.
+        // Leave out a packet number, so that the next packet doesn't seem to continue the packets before the missing records.
         self.packet += 1;
     }
 
@@ -337,7 +338,7 @@ mod tests {
         packets::iter(list).map(Result::unwrap).count()
     }
 
-    /// Returns gap, pre-roll, and number of packets.
+    /// Returns gap, pre-roll, and number of packets of each parcel.
     fn shape(parcels: &[Parcel]) -> Vec<(bool, usize, usize)> {
         parcels.iter().map(|it| (it.gap, it.preroll, count(&it.list))).collect()
     }
@@ -398,7 +399,7 @@ mod tests {
         packets::iter(&list).for_each(|packet| decoder.decode(packet.unwrap(), &mut samples).unwrap());
         assert!(samples.len() >= published + opus::lookahead(24_000), "{} of {published}", samples.len());
         assert_eq!(stream.take(&fixture.publish(Kind::Silence), false), []);
-        // A stream that has not received the sound doesn't get its end.
+        // A stream that has not received the sound doesn't get the packets of the sound's end.
         let mut late = fixture.stream(24);
         assert_eq!(late.take(&fixture.publish(Kind::Silence), false), []);
         assert_eq!(shape(&stream.take(&fixture.chunk(960, true), false)), [(true, 0, 2)]);
@@ -416,7 +417,7 @@ mod tests {
         let parcels = stream.take(&fixture.publish(Kind::Room), false);
         assert_eq!((shape(&parcels), parcels[0].seq), (vec![(false, 0, 2)], waiting.seq));
         assert_eq!(stream.take(&fixture.chunk(960, false), false), []);
-        // The second stream begins with the second chunk of a record.
+        // The second stream begins with the second of the two chunks that the first stream gets in one record.
         let mut late = fixture.stream(16);
         let record = fixture.chunk(960, false);
         assert_eq!(shape(&stream.take(&record, false)), [(false, 0, 4)]);

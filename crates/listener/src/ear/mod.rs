@@ -83,7 +83,7 @@ impl Ear {
         let tcp = tcp.try_clone()?;
         let mut state = self.ring.lock();
         if !self.ring.handover.is_serving() {
-            // During a handover, a browser can still send this request on an open connection to this process.
+            // During a handover, a browser can still send this request on an open connection to this process. This stream only says `moved`.
             return Ok(Some(self.send_away(&mut state)));
         }
         let Ok(replaced) = self.place(&state, page) else { return Ok(None) };
@@ -195,7 +195,8 @@ impl Ear {
         let source = Source::new(&self.origin, self.ring.format, self.ring.chunk_ms);
         state.silent = !source.is_taking_over();
         if source.is_taking_over() {
-            // A page may continue after a chunk that it got from the previous process. The numbers of these chunks end at the current time.
+            // A page may continue after a chunk that it got from the previous process. The SEQs of these chunks are not higher
+            // than the current time.
             state.last_seq = boottime_ms().max(state.last_seq);
             state.gone_seq = state.last_seq.saturating_sub(HANDOVER_FROM_MS);
         }

@@ -13,7 +13,7 @@ pub(crate) struct OpusStream {
     encoder: Arc<Mutex<SharedEncoder>>,
     /// Index in the ring of the stream's first record.
     start: u64,
-    /// Number of the packet that continues the packets that were sent; `None` if the client's decoder has no state.
+    /// Number of the packet that follows the last packet that was sent; `None` if the client's decoder has no state yet.
     next: Option<u64>,
     /// The stream has missed sound since the last parcel.
     has_missed: bool,
@@ -68,7 +68,7 @@ impl OpusStream {
         let begin = if follows { from } else { preroll(pieces, from) };
         let preroll = pieces.range(begin..from).map(|piece| piece.count).sum();
         let list = pieces.range(begin..=to).flat_map(|piece| &piece.list).copied().collect();
-        // Without a pre-roll, the output doesn't continue any earlier sound.
+        // If the packets neither follow the last ones nor have a pre-roll, the decoder's output continues no earlier sound.
         let begins = !follows && preroll == 0;
         let gap = first.gap || lost || begins || std::mem::take(&mut self.has_missed);
         self.has_missed = false;

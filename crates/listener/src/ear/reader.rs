@@ -31,8 +31,8 @@ const LEVEL_RECORD_INTERVAL: Duration = Duration::from_millis(500);
 const OTHERS_INTERVAL: Duration = Duration::from_millis(100);
 /// Interval between checks of the file `names`.
 const NAMES_INTERVAL: Duration = Duration::from_secs(1);
-/// Length of the sound that is left to the next process, in ms. An encoder and a decoder that begin with it agree with those of the previous process at its
-/// end.
+/// Length of the sound that this process leaves to the next process, in ms. An encoder or decoder that begins with this sound has,
+/// at its end, practically the same state as one that has processed all earlier sound.
 const LEFT_MS: u64 = PREROLL_PACKETS as u64 * FRAME_MS;
 /// Interval between checks whether the next process requests the pipe's lock. fcntl(2) has no notification of this.
 const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
@@ -132,8 +132,8 @@ impl Reader {
         if are_open {
             self.alone_since = None;
         } else if now >= *self.alone_since.get_or_insert(now) + LINGER {
-            // Close the source before unlocking the state. A new stream could start another reader, which would take this reader's lock on
-            // the pipe for a handover from the previous process.
+            // Close the source before unlocking the state. A new stream could start another reader, which would mistake this reader's
+            // lock on the pipe for the lock of a previous process.
             self.source = None;
             (state.running, state.waker) = (false, None);
             return None;
@@ -190,7 +190,7 @@ impl Reader {
     fn publish(&mut self, now: Instant) {
         let is_due = self.levels_are_urgent || (self.levels.is_some() && now >= self.level_record_due);
         if self.cuts.is_empty() && is_due && self.chunker.is_silent() {
-            // A level has changed although the participant hears silence.
+            // A level has changed while the participant hears silence. Send it in a silence record.
             self.cuts.push(Cut::Silence);
             self.chunker.silence_was_sent(now);
         }

@@ -12,8 +12,8 @@ use std::net::TcpStream;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Maximum age of the chunks in the ring, in ms. A new stream can get these chunks again with `from`, and a slow stream can lag behind
-/// by this time.
+/// Length of the sound that the ring keeps, in ms, rounded up to whole chunks, and at least two chunks. A new stream can get these chunks
+/// again with `from`, and a slow stream can lag behind by this time.
 pub(super) const RING_MS: u64 = 300;
 
 /// Stack size of a thread that reads the source. The largest object on the stack is the buffer for reading the pipe.
@@ -123,7 +123,7 @@ pub(super) struct State {
     /// Open streams, the oldest first.
     pub(super) streams: Vec<OpenStream>,
     pub(super) next_stream: u64,
-    /// The samples before the first sound record in the ring, which the previous process has published.
+    /// The last samples that the previous process has published. They precede the first sound record in the ring.
     pub(super) lead: Option<Arc<[i16]>>,
     /// Whether there is a reader, and the source is open.
     pub(super) running: bool,
@@ -256,8 +256,10 @@ impl Ring {
         let ring = Arc::clone(self);
         let work = move || ring.read();
         if let Err(error) = std::thread::Builder::new().name("ear".into()).stack_size(STACK_BYTES).spawn(work) {
-            log::warn!("unable to start a thread that reads the sound: {error}; the sound may have gaps");
-            // Without a stream no thread would ever close the source.
+            log::warn!(
+                "unable to start a thread that reads the sound for the streams: {error}; the streams may have gaps"
+            );
+            // If there is no stream either, no thread would ever close the source. So close it now.
             if state.streams.is_empty() {
                 (state.reader, state.running) = (None, false);
             }

@@ -53,7 +53,7 @@ impl Subscription {
         let at = kept.map_or(state.next, |index| first + index as u64);
         let frames = kept.map_or(state.frames, |index| state.ring[index].frames_before);
         if kept.is_some() && state.is_microphone_free {
-            // The page may have missed the record that said so.
+            // The page may have missed the record that said that the microphone is free.
             ring.publish(state, Kind::Microphone { is_used: false }, None);
         }
         let (id, opening, was_behind, first, reader) = (Some(id), Some(opening), false, None, None);

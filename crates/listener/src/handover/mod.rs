@@ -41,8 +41,8 @@ use std::time::{Duration, Instant};
 /// Maximum time for which streams and microphones of this process continue after SIGUSR1. It is enough for three round trips on a slow
 /// line and a TLS handshake on a slow machine.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
-/// Maximum time from the end of the microphones to the exit, when this listener is stopped or replaced. The listener exits earlier when all
-/// clients have disconnected.
+/// Maximum time between the end of the microphones and the exit, when this listener is stopped or replaced. The listener exits earlier if no
+/// request is in progress.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(1400);
 
 /// Maximum age of the samples that the previous process has left, in ms.
@@ -151,7 +151,7 @@ impl Handover {
         }
     }
 
-    /// Returns the time when this process exits even if clients are still connected.
+    /// Returns the time when this process exits even if requests are still in progress.
     pub(crate) fn exit_deadline(&self, now: Instant) -> Instant {
         match self.phase() {
             Phase::Serving => now + EXIT_TIMEOUT,
@@ -179,7 +179,9 @@ impl Handover {
     pub(crate) fn leave_sound(&self, samples: Vec<i16>) {
         let Some(participant) = self.participant.as_ref().filter(|_| !samples.is_empty()) else { return };
         if let Err(error) = participant.write_ear_end(&EarEnd { at_ms: boottime_ms(), samples }) {
-            log::warn!("{error}; pages with Opus may hear a click when another process continues their streams");
+            log::warn!(
+                "{error}; pages that receive Opus may play a click when the next process continues their streams"
+            );
         }
     }
 
@@ -188,7 +190,9 @@ impl Handover {
         match self.participant.as_ref()?.take_ear_end() {
             Ok(end) => end.filter(|end| boottime_ms().saturating_sub(end.at_ms) < SOUND_MS).map(|end| end.samples),
             Err(error) => {
-                log::warn!("{error}; pages with Opus may hear a click when another process continues their streams");
+                log::warn!(
+                    "{error}; pages that receive Opus may play a click when the next process continues their streams"
+                );
                 None
             }
         }

@@ -33,7 +33,7 @@ struct State {
     is_inherited: bool,
     /// The ID of the page that has raised the hand; `None` if the hand is lowered, or if a program or a page of the previous process has raised it.
     raised_by: Option<String>,
-    /// The time when the hand is lowered, because the page that has raised it has no stream.
+    /// The time at which the hand will be lowered, unless the page that has raised it has a stream before.
     lowered_at: Option<Instant>,
 }
 

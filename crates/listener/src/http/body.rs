@@ -110,7 +110,8 @@ impl<'a, S: Read> Body<'a, S> {
     fn line(&mut self) -> io::Result<Vec<u8>> {
         loop {
             let end = self.buffered.iter().position(|&b| b == b'\n');
-            // A line is refused by its own length. Otherwise the result would depend on the pieces in which the body arrives.
+            // Compare the length of the line alone, without the bytes after it. Otherwise the result would depend on the pieces in which
+            // the body arrives.
             if end.unwrap_or(self.buffered.len()) > MAX_LINE_BYTES {
                 return Err(bad("a line of the chunked coding is too long"));
             }

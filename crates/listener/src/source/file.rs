@@ -96,7 +96,7 @@ impl FileSource {
             Ok(()) => {
                 self.last_warning.clear();
             }
-            // The source is not closed, because the file may be repaired or replaced.
+            // Reading is tried again, because the file may be repaired or replaced.
             Err(error) => {
                 if let Some(error) = self.last_warning.unless_repeated(error.to_string()) {
                     let path = self.path.display();
@@ -210,7 +210,7 @@ mod tests {
         let path = dir.path().join("dat.wav");
         std::fs::write(&path, [wav::endless_head(48000), bytes(&[0; 9600])].concat()).unwrap();
         let mut source = FileSource::new(path, Format::default(), 100);
-        // The last 100 ms of the file are 2400 samples, of which the resampler holds back a few.
+        // At 24 kHz, the last 100 ms of the file are 2400 samples, of which the resampler holds back a few.
         assert!(hear(&mut source, 2000).len() >= 2000);
     }
 }

@@ -40,7 +40,7 @@ pub(crate) struct PipeSource {
 #[derive(Debug)]
 enum State {
     Closed,
-    /// Another process has had the lock of the pipe since this instant or longer. The [`Successor`] keeps the pipe open, so its samples
+    /// Another process has the lock of the pipe, and had it already at this instant. The [`Successor`] keeps the pipe open, so its samples
     /// are not lost.
     Requested(Successor, Instant),
     Open(PipeReader),

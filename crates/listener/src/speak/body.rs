@@ -1,4 +1,4 @@
-//! The body of a request with sound: reads that end, and the answer when they fail.
+//! The body of a request with sound: reads that fail after a timeout or when the request must end, and the response then.
 
 use crate::http::{Body, Response};
 use crate::mic::{MicLease, Superseded};
@@ -22,7 +22,7 @@ pub(super) enum Abort {
 }
 
 pub(super) fn superseded(_: Superseded) -> Abort {
-    Abort::Answer(Response::text(409, "another page or a program has taken the microphone"))
+    Abort::Answer(Response::text(409, "another page or a program now sends this participant's sound"))
 }
 
 pub(super) fn read_failed(error: io::Error) -> Abort {
@@ -42,7 +42,7 @@ pub(super) struct TimedBody<'a> {
     pub(super) body: Body<'a, TlsStream>,
     pub(super) lease: Option<Arc<MicLease>>,
     pub(super) listener: &'a Listener,
-    /// The time when the client last sent bytes, or when these bytes had been written to the microphone. [`BODY_TIMEOUT`] counts from it.
+    /// The time when the client last sent bytes or, if later, when these bytes had been written to the microphone. [`BODY_TIMEOUT`] counts from it.
     pub(super) heard: Instant,
 }
 

@@ -31,7 +31,7 @@ pub(crate) fn serve(connection: &mut Connection, head: &Head, listener: &Listene
                 Response::text(412, "the participant is in another room now, so the sound was dropped; request '/me'");
             connection.answer(head, &response, false)
         }
-        // A browser doesn't tell a page why a WebSocket was refused, so `ws` opens the WebSocket and closes it with a code.
+        // A browser doesn't tell a page why a WebSocket was refused. So, for another room, `ws::serve` opens the WebSocket and closes it with a code.
         "GET" => ws::serve(connection, head, listener, mic, page, is_for_another_room),
         "POST" | "PUT" => post::serve(connection, head, listener, mic, page),
         _ => connection.answer(head, &Response::method_not_allowed("GET, POST, PUT"), listener.keeps()),

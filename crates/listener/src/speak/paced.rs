@@ -77,7 +77,7 @@ impl PacedWriter {
         loop {
             let before = sound.decoded_samples();
             let is_complete = !sound.decode(samples)?;
-            // Samples that are not heard cost as much time as others.
+            // Decoded samples that are not written to the microphone need as much CPU time as others, so they count too.
             let decoded = sound.decoded_samples() - before;
             let written = self.write(samples, false, body.listener)?;
             samples.drain(..written);

@@ -25,7 +25,7 @@ pub(super) fn receive(body: &mut TimedBody<'_>, mic: &Arc<MicWriter>, page: Opti
     let refused = |status, why: &dyn std::fmt::Display| Abort::Answer(Response::text(status, why));
     let mut list = Vec::new();
     body.by_ref().take(MAX_LIST_BYTES as u64).read_to_end(&mut list).map_err(read_failed)?;
-    // Nothing after the permitted packets is parsed.
+    // Only the first [`MAX_PACKETS`] are parsed here. If anything follows, the request is refused below.
     let mut iter = packets::iter(&list);
     let packets: Vec<&[u8]> =
         iter.by_ref().take(MAX_PACKETS).collect::<Result<_, _>>().map_err(|error| refused(400, &error))?;

@@ -63,7 +63,7 @@ fn framing(head: &Head, page: Option<&str>) -> Result<Framing, Response> {
     if head.field("expect").is_some() && !head.has_token("expect", "100-continue") {
         return Err(Response::text(417, "the only supported value of the field 'Expect' is '100-continue'"));
     }
-    // A page waits for each response, so requests need no ordering by their capture times. The check finds faults in pages.
+    // The time isn't used: a page waits for each response, so requests need no ordering by their capture times. The check finds faults in pages.
     let time = head.parameter("t").map(str::parse::<f64>);
     if page.is_some() && !matches!(time, Some(Ok(time)) if time.is_finite()) {
         return Err(Response::text(400, "the parameter 't' must be the capture time of the first sample in ms"));

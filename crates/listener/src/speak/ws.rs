@@ -211,10 +211,10 @@ struct StallDetector {
 
 impl StallDetector {
     const WINDOW: Duration = Duration::from_secs(3);
-    /// Minimum lateness of a chunk that may be caused by the page's clock. It is less than [`MAX_LATENESS_MS`], because otherwise jitter alone would
-    /// decide which chunks are dropped after the clock has changed by nearly that limit.
+    /// Minimum lateness of a chunk from which on the page's clock may be the cause. It is less than [`MAX_LATENESS_MS`], because otherwise
+    /// jitter alone would decide which chunks are dropped after the clock has changed by nearly that limit.
     const SUSPECT_MS: f64 = 100.0;
-    /// Minimum time between the first and the last of several such chunks before their pace is known.
+    /// Minimum time between the arrivals of the first and the last of several chunks later than [`Self::SUSPECT_MS`], to measure their pace.
     const PACE_TIME: Duration = Duration::from_millis(100);
 
     fn is_late(&mut self, now: Instant, captured_ms: f64) -> bool {

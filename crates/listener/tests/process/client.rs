@@ -260,7 +260,7 @@ pub struct Record {
     pub preroll: usize,
     /// The packets of an Opus record, or of a silence record.
     pub packets: Vec<Vec<u8>>,
-    /// The JSON of a hello, room or message record.
+    /// The JSON of a hello or room record, or of a record with one or more messages.
     pub json: String,
     /// The person's index and the value of each mark.
     pub marks: Vec<(u16, u8)>,

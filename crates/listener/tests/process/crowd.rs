@@ -115,8 +115,8 @@ fn five_hundred_people_take_less_than_two_kilobits_a_second() {
             let is_last = |mark: &(u16, u8)| usize::from(mark.0) == PEOPLE - 1 && (mark.1 > 0) == talks;
             loop {
                 let record = records.record();
-                // On a busy machine the feed may be late, and the listener sends a silence record. Count only the levels in it, as in a
-                // sound record.
+                // On a busy machine the feed may be late, and the listener sends a silence record. Of this record, count only the bytes of
+                // its levels, as for a sound record.
                 levels += if record.kind == 2 { 4 * record.marks.len() } else { cost(&record) };
                 if record.marks.iter().any(is_last) {
                     break;

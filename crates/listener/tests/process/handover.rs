@@ -255,7 +255,7 @@ fn send_texts(rig: &Rig, stop: &'static AtomicBool) -> std::thread::JoinHandle<u
             let text = Message::new("bob".parse().unwrap(), &sent.to_string()).unwrap();
             assert_eq!(room.tell(&text).unwrap(), 1);
             sent += 1;
-            // This is slower than the rate limit for received messages.
+            // With this pause, the messages stay below the rate limit for received messages.
             std::thread::sleep(Duration::from_millis(60));
         }
         sent
@@ -310,7 +310,7 @@ fn texts_arrive_after_every_restart() {
     let mut rig = Rig::new();
     let mut records = rig.connect().listen(&rig, "");
     for signal_name in SIGNALS {
-        // This message doesn't reach the previous process, which is ending.
+        // This message is kept in the room, but not sent to the inbox: as if the previous process ended before it could read it.
         let text = Message::new("bob".parse().unwrap(), "x").unwrap().with_id(&signal_name.to_lowercase()).unwrap();
         rig.room.keep_message(&text, palabre_host::clock::boottime_ms()).unwrap();
         records = restart(&mut rig, signal_name, records);

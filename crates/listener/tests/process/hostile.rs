@@ -47,7 +47,7 @@ fn oversized_head_is_refused() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let junk = "x: y\r\n".repeat(1 << 17);
-    // The server closes the connection before it has read the whole request.
+    // Sending may fail: the server closes the connection before it has read the whole request.
     let _ = client.try_send(format!("GET / HTTP/1.1\r\nHost: a\r\n{junk}\r\n"));
     assert_eq!(client.answer().status, 431);
     assert!(client.is_closed());
@@ -121,7 +121,7 @@ fn clients_without_a_complete_hello_use_no_thread_and_do_not_keep_the_participan
         for number in 0..count {
             let bytes: &[u8] = if number % 2 == 0 { b"" } else { b"\x16\x03\x01\x02\x00\x01" };
             clients.push(proxied(&rig, &address(number), bytes));
-            // The listener has closed older connections. The test needs few file descriptors.
+            // Keep only the newest 100 clients, so that the test needs few file descriptors. The listener has closed older connections.
             clients.drain(..clients.len().saturating_sub(100));
             if number % 50 == 49 {
                 (served, tried) = (served + u32::from(owner()), tried + 1);

@@ -66,7 +66,7 @@ fn every_response_has_security_fields() {
             assert_eq!(answer.field(name), Some(value), "{method} {target}");
         }
         let policy = answer.field("content-security-policy").unwrap();
-        // Only the stream may be framed, by the page.
+        // The only response that may be shown in a frame is the stream, and only a page of this origin may contain the frame.
         let framed_by = if target == "/listen" { "frame-ancestors 'self'" } else { "frame-ancestors 'none'" };
         assert!(policy.starts_with("default-src 'none'") && policy.ends_with(framed_by), "{method} {target}: {policy}");
         assert!(!policy.contains("unsafe"), "{method} {target}: {policy}");

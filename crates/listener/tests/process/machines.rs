@@ -26,7 +26,7 @@ fn people_of_other_machines_join_talk_are_cut_off_and_come_back() {
     write(&rig, "paris", &ALICE_OF_PARIS.replace("connected", "cut-off"));
     let cut_off = with_paris.replace(r#""name":"paris""#, r#""name":"paris","cut_off":true"#);
     assert_eq!(records.next_of(3).json, cut_off);
-    // A stream that begins now gets the same list, and all are silent.
+    // A stream that begins now gets the same list.
     let mut later = rig.connect().listen(&rig, "");
     assert_eq!(later.next_of(3).json, cut_off);
     write(&rig, "paris", &ALICE_OF_PARIS.replace(" hand", " muted"));
@@ -56,7 +56,7 @@ fn texts_go_to_other_machines_and_come_from_them() {
     assert_eq!(records.next_of(4).json, r#"{"from":"alice","text":"à tous","id":"7f"}"#);
     let sent = Message::new("alice".parse().unwrap(), "à tous").unwrap().with_id("7f").unwrap();
     assert_eq!(bridge.receive(9), (1, vec![sent]));
-    // The alice of the machine paris may use the same ID.
+    // A message by the alice of the machine paris may have the same ID.
     let theirs = Message::new("alice@paris".parse().unwrap(), "bonjour").unwrap().with_id("7f").unwrap();
     rig.room.keep_message(&theirs, palabre_host::clock::boottime_ms()).unwrap();
     rig.room.tell(&theirs).unwrap();

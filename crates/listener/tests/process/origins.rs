@@ -22,7 +22,7 @@ fn name_of_another_site_gives_no_access_and_is_only_in_the_policy_of_the_respons
             let answer = ask(&rig, request, host, &origin, "");
             assert_eq!((answer.status, answer.field("set-cookie")), (401, None), "{request} {host}");
         }
-        // A pasted link of another host is no link.
+        // An invitation link of another host is refused as invalid.
         assert_eq!(ask(&rig, "POST /paste", host, &origin, &link).status, 400, "{host}");
         let page = ask(&rig, "GET /", host, &rig.bearer(), "");
         let policy = page.field("content-security-policy").unwrap();

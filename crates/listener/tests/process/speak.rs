@@ -222,7 +222,7 @@ fn page_queue_is_answered_at_once_and_newer_page_wins() {
     }
     assert_eq!(post(&rig, "/speak?page=b&t=1", &body).1.status, 204);
     let (_, answer) = post(&rig, "/speak?page=a&t=1", &body);
-    assert_eq!((answer.status, answer.text()), (409, "another page or a program has taken the microphone\n"));
+    assert_eq!((answer.status, answer.text()), (409, "another page or a program now sends this participant's sound\n"));
     for target in ["/speak?page=b", "/speak?page=b&t=x", "/speak?page=b&t=inf"] {
         assert_eq!(post(&rig, target, &body).1.status, 400, "{target}");
     }

@@ -93,7 +93,7 @@ fn packets_of_a_websocket_are_one_sound() {
     assert!(heard == decoded(&packets));
     assert_tone(&heard);
     rig.wait_for_report("Opus", |report| report.up == Some(Codec::Opus { kbps: None }));
-    // A page may return to samples at any time.
+    // A page may change from Opus to samples at any time.
     let mut samples = vec![0; 8];
     samples.extend(1_000_000f64.to_le_bytes());
     samples.extend([7, 0]);

@@ -270,7 +270,7 @@ fn listener_ends_when_its_directory_was_made_again_and_its_sandbox_forbids_it() 
         return;
     }
     let (alice, aside) = (rig.room.participant(&"alice".parse().unwrap()), rig.room.path().join("aside"));
-    // In one step, so that the listener never finds no directory.
+    // Exchange the directories in one step, so that the directory exists at any time.
     rig.room.participant(&"aside".parse().unwrap()).create().unwrap();
     renameat2(AT_FDCWD, alice.path(), AT_FDCWD, &aside, RenameFlags::RENAME_EXCHANGE).unwrap();
     drop(std::net::TcpStream::connect(("127.0.0.1", rig.port)).unwrap());

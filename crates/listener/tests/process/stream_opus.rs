@@ -78,7 +78,7 @@ fn snr(signal: &[i16], other: &[i16]) -> f64 {
     10.0 * (power(&mut signal.iter().map(|value| f64::from(*value))) / difference.max(1.0)).log10()
 }
 
-/// Returns the lowest [`snr`] of all windows of 20 ms, and its place in ms. Without the first 60 ms, in which the decoder adapts to the sound.
+/// Returns the lowest [`snr`] of all windows of 20 ms, and its place in ms. Ignores the first 60 ms, in which the decoder adapts to the sound.
 fn worst(signal: &[i16], other: &[i16]) -> (f64, usize) {
     let windows = signal.chunks_exact(480).zip(other.chunks_exact(480)).enumerate().skip(3);
     let ratios = windows.map(|(number, (signal, other))| (snr(signal, other), number * 20));
@@ -101,7 +101,7 @@ fn opus_at_every_rate_has_the_sound_of_pcm_without_gaps_and_to_its_end() {
         let heard = other.until_silence(24_000);
         let (seq, heard) = heard.last_key_value().unwrap();
         let Some(expected) = expected.get(seq) else { panic!("no silence record {seq}") };
-        // The end of the sound is complete: the decoder's delay was made up for by zeros.
+        // The end of the sound is complete: the encoder appended zeros, because the decoder's output is delayed.
         assert!(heard.len() >= expected.len() + DELAY, "{} of {}", heard.len(), expected.len());
         let (ratio, at) = worst(expected, &heard[DELAY..]);
         println!("lowest SNR {ratio:.1} dB at {at} ms of {}", expected.len() / 24);
@@ -116,7 +116,7 @@ fn stream_that_begins_in_the_middle_continues_the_sound_of_another_stream() {
     let mut first = Ear::new(&rig, "?codec=opus");
     let _feed = Feed::of(tones, rig.ear(), 0, FRAME);
     first.sound(10);
-    // As a page renews its stream, and as it reconnects after a lost connection.
+    // `renewed` begins as when a page renews its stream, `resumed` as when a page reconnects after a lost connection.
     let from = first.heard.last().unwrap().0;
     let mut renewed = Ear::new(&rig, "?codec=opus&page=a&people=0123456789abcdef");
     let mut resumed = Ear::new(&rig, &format!("?codec=opus&from={from}"));
@@ -153,7 +153,7 @@ fn stream_of_another_rate_continues_the_sound_of_the_first() {
         assert!(opening.preroll >= 4 && !opening.gap, "{} {}", opening.preroll, opening.gap);
         let joined = next.heard[0].1.clone();
         assert_eq!(joined.len(), (opening.packets.len() - opening.preroll) * 480);
-        // The same sound in the stream with PCM, which begins after the chunk `from`.
+        // Find the same sound in the PCM stream: the samples after the chunk `from`.
         while pcm.heard.last().unwrap().0 < opening.seq {
             pcm.sound(1);
         }

@@ -53,7 +53,7 @@ pub(super) fn check(
     let key = server.map(|server| &server.private_key);
     for need in needs(directories, server, participants) {
         let is_key = Some(&need.path) == key;
-        // While no signer runs, the group of the key shows that a signer with its own user will read the key.
+        // No signer runs, but the key's group is that of the signer's own user. That user will read the key, and the daemons' user need not.
         if is_key && signer.is_none() && is_of_signer(&need.path) {
             continue;
         }
@@ -95,14 +95,14 @@ fn readable_key(user: &User, signer: &User, key: &Path) -> Option<Finding> {
     }
     let text = format!("the listeners (user {}) can read '{}', which only the signer needs", name(user), key.display());
     let group = permission::group_name(signer.gids.first().copied().unwrap_or_default());
-    // An owner can always read the file.
+    // If the listeners' user owns the file, another group isn't enough: an owner with mode 640 can read the file.
     let is_owner = fs::metadata(key).is_ok_and(|file| file.uid() == user.uid);
     let change = if is_owner { format!("chown root:{group}") } else { format!("chgrp {group}") };
     Some(Finding::warning("certificate", text, format!("{change} {0} && chmod 640 {0}", word(key))))
 }
 
-/// Reports that the daemons can't read files that an editor or another program creates in `directory`: without the set-group-ID bit, such a
-/// file has the group of its creator.
+/// Warns if the daemons may be unable to read files that an editor or another program creates in `directory`: without the set-group-ID bit,
+/// such a file has the group of its creator.
 fn new_files(user: &User, directory: &Path) -> Option<Finding> {
     let metadata = fs::metadata(directory).ok()?;
     let reads_as_group = user.uid != 0 && user.uid != metadata.uid() && user.gids.contains(&metadata.gid());

@@ -42,7 +42,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
         },
         Some(ended) => {
             let text = ended.stderr.trim().trim_start_matches(PROGRAM).trim_start_matches(": ").replace('\n', "; ");
-            // The user of the daemons may be the only one who can read the key.
+            // Perhaps only the daemons' user can read a file of the bridge, such as the key. So this isn't a fault.
             if text.contains("Permission denied") {
                 return vec![Finding::unseen(AREA, text, context.directories)];
             }
@@ -68,6 +68,7 @@ fn judge(check: &BridgeCheck, again: &str) -> Vec<Finding> {
         texts.push("no other machine is connected now".to_owned());
     }
     let faults = check.faults().map(|text| Finding::fault(AREA, text, format!("{again}  # after the correction")));
-    let warnings = check.warnings().map(|text| Finding::warning(AREA, text, "timedatectl set-ntp true  # on both"));
+    let warnings =
+        check.warnings().map(|text| Finding::warning(AREA, text, "timedatectl set-ntp true  # on both machines"));
     std::iter::once(Finding::ok(AREA, texts.join("; "))).chain(faults).chain(warnings).collect()
 }

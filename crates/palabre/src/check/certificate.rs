@@ -42,7 +42,7 @@ fn unusable(context: &Context<'_>, path: &Path, field: &str, error: &Certificate
     let text = error.to_string();
     let Server { certificate, private_key, .. } = &context.server;
     let remedy = match text.contains("passphrase") {
-        // The command would remove the certificate.
+        // The file contains both, and the command below would keep only the key.
         true if certificate == private_key => then_reload(context, "remove the passphrase of the key in this file"),
         // Overwrites the file instead of replacing it, which keeps owner and mode.
         true => format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}", word(path)),
@@ -87,7 +87,7 @@ fn self_sign(context: &Context<'_>) -> String {
 fn renew(context: &Context<'_>) -> String {
     match are_ours(context) {
         true => self_sign(context),
-        false => then_reload(context, "renew it at its certificate authority"),
+        false => then_reload(context, "renew the certificate at its certificate authority"),
     }
 }
 
@@ -117,7 +117,7 @@ fn validity(context: &Context<'_>, facts: &Facts) -> Finding {
             AREA,
             format!("the certificate '{path}' is self-signed, so browsers warn about it; it expires in {left}"),
             format!(
-                "{}  # set 'certificate' and 'private-key' to a trusted one",
+                "{}  # set 'certificate' and 'private-key' to a certificate that browsers trust, and its key",
                 context.directories.edit(&context.server_file(), None)
             ),
         ),
@@ -161,7 +161,7 @@ fn key(context: &Context<'_>, facts: &Facts) -> Option<Finding> {
             let text = format!("'{}' is not the certificate's key", path.display());
             Some(Finding::fault(AREA, text, repair(context, path, "private-key")))
         }
-        // The flaw is the cause for which the TLS library can't use the key.
+        // This flaw of the key is reported already, and is the reason why the TLS library refuses the key.
         Ok(_) if facts.flaws.iter().any(|flaw| matches!(flaw, Flaw::Key(_))) => None,
         Ok(_) => Some(listener(context)),
     }
@@ -222,7 +222,9 @@ fn flaw(context: &Context<'_>, flaw: &Flaw) -> Finding {
         ),
         Flaw::NoIssuer(issuer) => Finding::warning(
             AREA,
-            format!("'{file}' doesn't contain the certificate of the issuer '{issuer}', so many clients refuse it"),
+            format!(
+                "'{file}' doesn't contain the certificate of the issuer '{issuer}', so many clients refuse the server's certificate"
+            ),
             with_issuer(context, path),
         ),
     }
@@ -250,7 +252,7 @@ fn with_issuer(context: &Context<'_>, certificate: &Path) -> String {
     }
 }
 
-/// Returns a remedy in plain words that ends with a reload.
+/// Returns a remedy in words instead of a shell command: the step `what`, then a reload.
 fn then_reload(context: &Context<'_>, what: &str) -> String {
     format!("{what}, then run {} reload", context.directories.palabre())
 }

@@ -110,11 +110,12 @@ pub(super) fn proxy(context: &Context<'_>) -> Option<Finding> {
     let Server { links, proxy, .. } = &context.server;
     let (why, what) = match proxy.client_address {
         _ if links.is_direct() => return None,
-        _ if proxy.addresses.is_empty() => {
-            ("so the log has the proxy's address for every client: [proxy] is missing", "add [proxy]")
-        }
+        _ if proxy.addresses.is_empty() => (
+            "so the listeners' log has the proxy's address for every client: [proxy] is missing in palabre.toml",
+            "add [proxy]",
+        ),
         ClientAddress::XForwardedFor if links.shows_own_certificate() => (
-            "and if it doesn't decrypt TLS, each client can send any address for the log in X-Forwarded-For",
+            "and if the proxy doesn't decrypt TLS, each client can choose its address in the log, by X-Forwarded-For",
             "then set client-address = \"proxy-protocol\"",
         ),
         _ => return None,

@@ -17,7 +17,7 @@ const ENTER: u32 = 0o5;
 /// Permission to reach the entries of a directory.
 const PASS: u32 = 0o1;
 
-/// Appends the results to `findings`, the results of other checks of these files.
+/// Appends the findings about the modes to `findings`, in which other checks have reported these files, and returns all.
 pub(super) fn check(directories: Directories<'_>, server: Option<&Server>, mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.extend(accessible_to_all(directories, server));
     findings.extend(fs::metadata(directories.run).err().map(|error| no_run(directories, &error)));

@@ -23,7 +23,7 @@ const DROP_IN: &str = "/etc/systemd/system/palabre-.service.d/container.conf";
 /// The remedy for an incomplete sandbox.
 const KERNEL: &str = "use a kernel with Landlock (Linux 5.13) and seccomp  # 'sandbox' in [security] of palabre.toml";
 
-/// Checks the units, which use the default runtime directory.
+/// Checks the units. They use the default runtime directory, so for another directory nothing is checked.
 pub(super) fn check(run: &Path) -> Vec<Finding> {
     if run != Path::new(cli::RUN) {
         return Vec::new();
@@ -73,7 +73,8 @@ pub(super) fn listeners(status: &Status, setting: SandboxSetting) -> Option<Find
     Some(Finding::warning(AREA, text, KERNEL))
 }
 
-/// Checks whether the kernel enforces the mixer's sandbox. The mixer reads the setting only when it starts.
+/// Checks whether the mixer's sandbox is as the setting `sandbox` says, and whether the kernel enforces all of it. The mixer gets the
+/// setting only when it starts.
 pub(super) fn mixer(status: &Status, setting: SandboxSetting) -> Option<Finding> {
     let sandbox = crate::status::mixer_sandbox(status)?;
     let restart = "systemctl restart palabre-mixer  # the setting 'sandbox' applies at the start of the mixer";

@@ -81,7 +81,7 @@ fn unusual(context: &Context<'_>, one: &Participant) -> Option<Finding> {
         .then(|| Finding::warning(AREA, text, remedy))
 }
 
-/// Returns whether a listener or the supervisor has the participant's port.
+/// Returns whether the participant's port is open in a listener or in the supervisor, or the participant's listener runs.
 fn is_served(context: &Context<'_>, one: &Participant) -> bool {
     let run = context.directories.run;
     processes::holders(one.port).iter().any(|holder| processes::serves(holder, run))
@@ -97,7 +97,7 @@ fn not_free(context: &Context<'_>, one: &Participant, error: &io::Error) -> Find
             let text = format!("can't see as this user which program uses {port}");
             Finding::unseen(AREA, text, context.directories)
         }
-        // In a container, process 1 may be any program.
+        // Process 1 is the service manager if systemd runs. Otherwise, as in a container, process 1 may be any program.
         (ErrorKind::AddrInUse, Some((_, 1))) if has_systemd() => {
             let text = format!("the service manager has {port} open for a supervisor that doesn't run");
             Finding::warning(AREA, text, "systemctl restart palabre-supervisor")
@@ -105,7 +105,10 @@ fn not_free(context: &Context<'_>, one: &Participant, error: &io::Error) -> Find
         (ErrorKind::AddrInUse, Some((program, pid))) => {
             let text = format!("{port} is in use by another program: '{program}' (process {pid})");
             let file = Participant::path(context.directories.config, &one.name);
-            let remedy = format!("end that program, or change 'port' in '{}' and in the link", file.display());
+            let remedy = format!(
+                "end that program, or change 'port' in '{}'; the link then has another port too",
+                file.display()
+            );
             Finding::fault(AREA, text, remedy)
         }
         // A warning only, since the daemons may have the permission to use this port.
@@ -122,7 +125,7 @@ fn not_free(context: &Context<'_>, one: &Participant, error: &io::Error) -> Find
 
 fn pipes(context: &Context<'_>) -> Finding {
     let bytes = |ms| context.server.format.bytes_in_ms(ms) as u64;
-    // The kernel rounds the size of a pipe up to a power of two pages.
+    // The kernel rounds the size of a pipe up to a number of pages that is a power of two.
     let pages = |ms| bytes(ms).div_ceil(PAGE_BYTES).next_power_of_two();
     let of_ear = pages(EarFrames::of_chunk(context.server.chunk_ms).pipe_ms());
     let needed = context.participant_count() * (pages(PIPE_MS) + of_ear);
@@ -133,7 +136,7 @@ fn pipes(context: &Context<'_>) -> Finding {
 fn enough_pipes(needed: u64, max: Option<u64>) -> Finding {
     const AREA: &str = "pipes";
     let Some(max) = max.filter(|max| *max != 0) else {
-        return Finding::ok(AREA, "the size of pipes has no limit");
+        return Finding::ok(AREA, "the kernel doesn't limit the memory for the pipes of a user");
     };
     if max < needed {
         let text = format!(
@@ -203,7 +206,10 @@ mod tests {
                 "the memory for pipes suffices: they need 16384 of the 16384 pages that a user may have"
             )
         );
-        assert_eq!(enough_pipes(1, Some(0)), Finding::ok("pipes", "the size of pipes has no limit"));
+        assert_eq!(
+            enough_pipes(1, Some(0)),
+            Finding::ok("pipes", "the kernel doesn't limit the memory for the pipes of a user")
+        );
         let few = enough_pipes(16_400, Some(16_384));
         assert_eq!((few.level, few.remedy.as_deref()), (Level::Fault, Some("sysctl -w fs.pipe-user-pages-soft=32800")));
         let few = enough_watches(100, 99);

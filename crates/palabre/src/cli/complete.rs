@@ -14,11 +14,11 @@ use palabre_room::Name;
 
 use super::values::{CONFIG, RUN};
 
-/// Maximum number of names that are offered.
+/// Maximum number of names that the shell's completion offers.
 const MAX_NAMES: usize = 1000;
 
-/// Offers the login names of all participants. `palabre move` gets the rooms too, because its last argument is a room, and clap takes an incomplete
-/// last argument for another name.
+/// Returns the shell completion for arguments that are login names: the names of all participants. For `palabre move` it also offers the rooms: the
+/// last argument of that command is a room, but while it is incomplete, clap takes it for a login name.
 pub(super) fn participants() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let rooms = if std::env::args_os().any(|word| word == "move") { all_rooms() } else { BTreeSet::new() };
@@ -26,7 +26,7 @@ pub(super) fn participants() -> ArgValueCandidates {
     })
 }
 
-/// Offers the login names of all participants, and the names of the daemons that `palabre restart` accepts.
+/// Returns the shell completion for `palabre restart`: the login names of all participants, and the daemons that the command accepts.
 pub(super) fn processes() -> ArgValueCandidates {
     ArgValueCandidates::new(|| {
         let daemons = ["mixer", "supervisor"].into_iter().filter_map(|name| name.parse().ok());
@@ -34,7 +34,7 @@ pub(super) fn processes() -> ArgValueCandidates {
     })
 }
 
-/// Offers the names of all rooms: those in which a participant is, and those that have a directory.
+/// Returns the shell completion for the names of rooms: rooms that a participant's file names, and rooms that have a directory.
 pub(super) fn rooms() -> ArgValueCandidates {
     ArgValueCandidates::new(|| candidates(all_rooms()))
 }

@@ -16,9 +16,9 @@ Examples:
   palabre export --all --out /root/people.toml
 
 The document has all settings of the participants, and the hashes of their
-access keys: keep it as secret as the participants' files. Cookies of browsers
-and recordings don't move. The participants stay on this machine until 'palabre
-revoke', which makes their links to this machine invalid.";
+access keys: keep it as secret as the participants' files. Recordings and the
+cookies of browsers don't move. The participants stay on this machine until
+'palabre revoke', which makes their links to this machine invalid.";
 
 pub(super) const IMPORT: &str = "\
 Examples:

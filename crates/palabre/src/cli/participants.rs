@@ -26,7 +26,7 @@ doesn't use it up.";
 /// The participants on which a command acts.
 #[derive(Args, Debug)]
 pub(crate) struct Targets {
-    // `allow_negative_numbers` is for a last argument that is a gain.
+    // `allow_negative_numbers` is for `palabre gain`, whose last argument can be a negative number.
     /// Login names of the participants
     #[arg(required = true, value_name = "NAME", allow_negative_numbers = true, add = participants())]
     names: Vec<Name>,
@@ -108,7 +108,7 @@ pub(crate) struct Invite {
     /// Login name: 1 to 32 lower-case letters, digits, - and _; the first is a letter or a digit
     #[arg(required_unless_present = "from", add = participants())]
     pub(crate) name: Option<Name>,
-    /// Invite the participants of a list, which palabre(1) documents; - is standard input. Other options apply to lines without a value
+    /// Invite the participants of a list, which palabre(1) documents; - is standard input. Other options apply to empty fields of the list
     #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "port", "display_name", "new_key", "qr", "no_qr"])]
     pub(crate) from: Option<PathBuf>,
     /// With --from: change existing participants who differ from the list. Without this option, such a list is refused
@@ -148,10 +148,10 @@ pub(crate) struct Invite {
     /// Don't print a QR code
     #[arg(long)]
     pub(crate) no_qr: bool,
-    /// Write a QR code of the link as an SVG, which only its owner may read
+    /// Write a QR code of the link into FILE as an SVG; only the file's owner may read it
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub(crate) qr_svg: Option<PathBuf>,
-    /// Write a QR code of the link as a PNG, which only its owner may read
+    /// Write a QR code of the link into FILE as a PNG; only the file's owner may read it
     #[arg(long, value_name = "FILE", conflicts_with = "from")]
     pub(crate) qr_png: Option<PathBuf>,
 }

@@ -38,8 +38,8 @@ pub(crate) struct ProxyConfig {
 /// A reverse proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Proxy {
-    /// A path per participant; nginx decrypts TLS
+    /// A path per participant; nginx decrypts TLS, and connects to the listeners by HTTPS
     Nginx,
-    /// A host name per participant; HAProxy forwards TLS unchanged
+    /// A host name per participant; HAProxy forwards TLS unchanged to the listeners
     Haproxy,
 }

@@ -25,7 +25,7 @@ pub(crate) struct Restart {
     /// Login name of a participant, or 'mixer', or 'supervisor'
     #[arg(required_unless_present = "all", value_name = "NAME", add = processes())]
     names: Vec<Name>,
-    /// Replace all listeners one by one, each when the new process of the previous listener is ready
+    /// Replace all listeners one after another; the next replacement begins when the new process of the present listener is ready
     #[arg(long, conflicts_with = "names")]
     pub(crate) all: bool,
     /// Print a JSON object at the end; palabre(1) documents it

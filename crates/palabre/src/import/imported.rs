@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cli::Import;
 use crate::output::{print, print_json};
 
-/// A participant of the document, as on this machine.
+/// A participant of the document, with the settings that the participant has on this machine.
 pub(super) struct Imported {
     pub(super) participant: Participant,
     /// Address of the participant's page: the link without the key.

@@ -130,7 +130,7 @@ fn imported(
     Ok(Imported { participant, page, exported_port, replaces, link_used, differences, failure: None })
 }
 
-/// The login names and display names of all participants, in the form of [`folded_display_name`], each with its participant.
+/// Maps each login name and each display name, in the form of [`folded_display_name`], to the participants who have it.
 struct DisplayNames(HashMap<String, Vec<Name>>);
 
 impl DisplayNames {
@@ -146,7 +146,7 @@ impl DisplayNames {
         Self(users)
     }
 
-    /// Returns why this machine doesn't show the participant under the name `chosen`.
+    /// Returns why this machine can't show `chosen` as the display name of the participant `name`; `None` if it can.
     fn obstacle(&self, name: &Name, chosen: &str, server: &Server) -> Option<&'static str> {
         let users = self.0.get(&folded_display_name(chosen));
         match users.is_some_and(|users| users.iter().any(|user| user != name)) {

@@ -79,7 +79,7 @@ fn plan(
     let mut steps = Vec::new();
     for Row { line, wanted } in rows {
         let step = match lines.insert(wanted.name.clone(), *line) {
-            Some(earlier) => Err(format!("'{}' is in line {earlier} too", wanted.name)),
+            Some(earlier) => Err(format!("the login name '{}' is in line {earlier} too", wanted.name)),
             None => wanted.check(server).and_then(|()| match given.remove(&wanted.name) {
                 Some(port) => new_step(wanted, port?),
                 None => existing_step(config, wanted, may_update),
@@ -132,7 +132,7 @@ fn differences(present: &Participant, wanted: &Wanted) -> Vec<(Edit, &'static st
         all.push((Edit::ListenOnly(only), "listen-only"));
     }
     let is_other = |expires: &Expiry| match expires {
-        // A duration began with the invitation, at a time that isn't stored.
+        // A duration counts from the invitation, whose time isn't stored. So it differs only from a link that never expires.
         Expiry::After(_) => present.key_expires.is_none(),
         Expiry::Never | Expiry::At(_) => expires.moment() != present.key_expires,
     };

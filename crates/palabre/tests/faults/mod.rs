@@ -241,7 +241,7 @@ fn remedies_work_while_the_daemons_run() {
         assert_eq!(found(at, area, text), None);
         wait_for("alice to be ready again", is_up);
     }
-    // Without a certificate, also without the one that a running signer has read, the listener gets the state failed.
+    // The listener gets the state failed if there is neither a certificate file nor a running signer that still has the certificate.
     fs::remove_file(tls(at, "cert.pem")).unwrap();
     run_remedy(&format!("kill -KILL {}", status()["signer"]["pid"]));
     let again = |verb| palabre().arg("--run").arg(at.join("run")).args([verb, "alice"]).output().unwrap();

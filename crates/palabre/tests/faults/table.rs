@@ -67,7 +67,7 @@ fn certify(directory: &Path, from: i64, to: i64, mark: &str) {
     fs::write(tls(directory, "key.pem"), mark.to_owned() + &key.serialize_pem()).unwrap();
 }
 
-/// Appends a line to `palabre.toml`, which has two lines.
+/// Appends a line to `palabre.toml`. It becomes line 3.
 fn set(directory: &Path, line: &str) {
     let file = directory.join("palabre.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -97,13 +97,13 @@ fn proxies() -> Vec<Fault> {
     vec![by_hand(warning(
         |at| set(at, "link = \"https://localhost/{name}/\""),
         "proxy",
-        "the links 'https://localhost/{name}/' lead to a proxy, so the log has the proxy's address for every client: [proxy] is missing",
+        "the links 'https://localhost/{name}/' lead to a proxy, so the listeners' log has the proxy's address for every client: [proxy] is missing in palabre.toml",
         "${EDITOR:-vi} DIR/palabre.toml && PALABRE reload  # add [proxy]: /usr/share/doc/palabre/proxies.md",
     ))]
 }
 
 fn certificates() -> Vec<Fault> {
-    const RENEW: &str = "renew it at its certificate authority, then run PALABRE reload";
+    const RENEW: &str = "renew the certificate at its certificate authority, then run PALABRE reload";
     const ANEW: &str = "PALABRE self-sign --replace";
     vec![
         by_hand(fault(|at| certify(at, -100, -1, ""), "certificate", "cert.pem' expired on 2", RENEW)),
@@ -293,7 +293,7 @@ fn participants() -> Vec<Fault> {
     ]
 }
 
-/// Makes a room, and another user the daemons' user.
+/// Makes a room, and gives the runtime directory to another user, who then counts as the daemons' user.
 pub fn theirs_at(at: &Path) {
     room(at);
     chown(at.join("run"), Some(DAEMONS), Some(DAEMONS)).unwrap();
@@ -349,7 +349,7 @@ fn daemons(is_root: bool) -> Vec<Fault> {
                 "mv DIR/run/rooms/main/alice/ear DIR/run/rooms/main/alice/ear.old",
             ),
             fault(
-                // As certbot does: a link in a directory of links to another directory, and only root may open these directories.
+                // As certbot does: the certificate is a link in one directory to a file in another, and only root may open the two directories.
                 |at| {
                     theirs_at(at);
                     for directory in ["live", "archive"] {

@@ -114,7 +114,7 @@ fn list_with_faults_writes_nothing_and_names_each_line() {
         .collect();
     let printed = stderr(&config.invite_list(&format!("good\ngood\n{list}"), &[]), 1);
     for (line, why) in [
-        (2, "'good' is in line 1 too"),
+        (2, "the login name 'good' is in line 1 too"),
         (3, "the name is reserved"),
         (4, "a display name has 1 to 64 characters"),
         (5, "port 80 is not in the range"),

@@ -102,7 +102,7 @@ fn import(config: &TestConfig, document: impl AsRef<[u8]>, arguments: &[&str]) -
     let mut command = palabre();
     command.arg("--config").arg(directory).arg("--run").arg(directory.join("run")).arg("import").args(arguments);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // The command doesn't read the rest of a document that is too long.
+    // An error is ignored here: the command doesn't read the rest of a document that is too long.
     let _ = child.stdin.take().unwrap().write_all(document.as_ref());
     child.wait_with_output().unwrap()
 }

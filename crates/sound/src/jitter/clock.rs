@@ -53,20 +53,20 @@ pub(super) struct Lateness {
 }
 
 /// Measurements of the last second that tell whether a resampler can start: the slack that it would lack, and when the
-/// latest chunk arrived.
+/// most delayed chunk arrives.
 #[derive(Clone, Copy, Debug)]
 struct Reserve {
     /// Slack that is missing to start a resampler; negative if there is enough slack.
     missing_s: f64,
-    /// Maximum time from a tick to the arrival of the latest chunk.
+    /// Maximum time from a tick to the arrival of the most delayed chunk.
     after_s: f64,
-    /// Additional lateness of the latest chunk that would cause no underrun without a resampler.
+    /// Maximum additional lateness of the most delayed chunk that would cause no underrun without a resampler.
     spare_s: f64,
 }
 
 impl Reserve {
     /// Returns how much of the missing slack must be gained by repeating sound. The resampler can gain the rest before the
-    /// arrival of the latest chunks has drifted to the next tick.
+    /// arrival of the most delayed chunks has drifted to the next tick.
     fn to_repeat_s(self, ppm: f64) -> f64 {
         let now_s = self.missing_s - (self.after_s - 2.0 * PLACE_S).max(0.0);
         if ppm > 0.0 {

@@ -84,7 +84,7 @@ impl Joiner {
         self.fade
     }
 
-    /// Returns the last three frames of output, zeros before the start of the sound, or `None` if the sound has ended.
+    /// Returns the last three frames of output, or `None` if the sound has ended. Contains zeros for the time before the start of the sound.
     pub(super) fn heard(&self) -> Option<&[f32]> {
         self.sounding.then_some(&self.heard[..])
     }

@@ -14,7 +14,7 @@ const MARK: Duration = Duration::from_millis(5);
 struct Mark {
     /// Arrival of the first sample of this mark.
     at: Duration,
-    /// Position after the last sample of this mark, counted from the first sample ever pushed.
+    /// Position after the last sample of this mark, counted from the first sample ever pushed. Samples that were cut out between others don't count.
     end: u64,
 }
 

@@ -123,7 +123,8 @@ fn digital_silence_counts_as_absence_after_a_second_and_the_next_word_is_whole()
                 let range = &run.frames[from_ms / 20..to_ms / 20];
                 range.iter().filter(|(pulled, _)| *pulled == Pulled::Frame).count()
             };
-            // The first word ends after 500 ms, and the last chunk and the margin come later by up to 400 ms.
+            // The first word ends at 500 ms. The length of its last chunk and the margin delay it by up to 400 ms. Then a second passes until the
+            // silence counts as absence.
             assert_eq!(frames(1_900, 3_500), 0, "chunks of {chunk}");
             let heard: Vec<i16> = run.frames[150..].iter().flat_map(|(_, frame)| frame.iter().copied()).collect();
             let begin = heard.windows(4).position(|four| *four == word[..4]).unwrap();

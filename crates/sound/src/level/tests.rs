@@ -69,7 +69,7 @@ fn the_gain_changes_by_at_most_3_db_per_second() {
         let input = said(&speech::english(rate_hz), dbfs, 12, rate_hz);
         let (out, gains) = levelled(rate_hz, &input);
         assert_is_slow(&gains);
-        // Measure the gain on the output too: in each 20 ms frame, and in the frame one second later, if both contain speech.
+        // Measure on the output too how much the gain changes in a second: between all pairs of frames one second apart that both contain speech.
         let is_speech = |at: &usize| measure::rms_dbfs(&input[*at..at + 480]) > dbfs - 5.0;
         let frames = (0..input.len() - second).step_by(480).filter(is_speech);
         for at in frames.filter(|at| is_speech(&(at + second))) {

@@ -39,7 +39,7 @@ pub enum OggError {
 
 /// Decodes a stream that arrives in parts.
 pub struct Reader {
-    /// Bytes that have arrived, less than a page if [`Self::decode`] has returned `false`.
+    /// Bytes that have arrived and were not read yet: less than a page after [`Self::decode`] has returned `false`.
     input: Vec<u8>,
     /// The page whose packets are being decoded.
     page: Page,
@@ -54,7 +54,7 @@ pub struct Reader {
 struct Page {
     lacing: Vec<u8>,
     body: Vec<u8>,
-    /// Number of lacing values of packets that were decoded, and the length of those packets.
+    /// Number of lacing values that were read or skipped, and the length of their parts of packets in `body`.
     done: (usize, usize),
 }
 
@@ -74,7 +74,7 @@ struct Stream {
     packets: u64,
     /// Granule position of the previous page.
     granule: u64,
-    /// Number of samples at 48 kHz to keep from the last page; `None` before the last page.
+    /// Number of samples at 48 kHz to keep from the last page; `None` before the last page, and if all samples of the page are kept.
     to_keep: Option<u64>,
 }
 
@@ -146,14 +146,14 @@ impl Reader {
         if head.flags & CONTINUED == 0 {
             self.packet.clear();
         } else if self.packet.length == 0 {
-            // The start of this packet is lost.
+            // The start of the page's first packet is lost, so skip the rest of the packet.
             self.page.next();
         }
         self.stream.page(head, &self.page);
         Ok(())
     }
 
-    /// Takes the next part of a packet, and the packet if it ends with this part.
+    /// Reads the next part of a packet from the page. If the packet ends with this part, handles the packet.
     fn next_part(&mut self, out: &mut Vec<i16>) -> Result<(), OggError> {
         let (part, is_end) = self.page.next();
         let max_bytes = if self.stream.packets == 1 { MAX_TAGS_BYTES } else { MAX_LONG_PACKET_BYTES };
@@ -216,7 +216,8 @@ impl Page {
         (&self.body[start..start + length], last.is_some())
     }
 
-    /// Returns the duration of the packets that begin and end on this page, in samples at 48 kHz.
+    /// Returns the duration of the packets that end on this page, in samples at 48 kHz. If the first of them begins on an earlier page, its duration can be
+    /// wrong, because its first byte is not known here.
     fn samples_48k(&self) -> u64 {
         let mut rest = Page { lacing: self.lacing.clone(), body: self.body.clone(), done: self.done };
         let mut samples = 0;

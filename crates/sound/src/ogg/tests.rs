@@ -48,7 +48,7 @@ fn read(rate_hz: u32, stream: &[u8], part: usize) -> Result<Vec<i16>, OggError> 
     Ok(samples)
 }
 
-/// Runs ffmpeg or ffprobe. Returns its output, or `None` if it is not installed, which it prints.
+/// Runs ffmpeg or ffprobe and returns its output. If it is not installed, prints this and returns `None`.
 fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let mut command = Command::new(program);
     command.args(["-v", "error"]).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -62,7 +62,7 @@ fn run(program: &str, arguments: &[&str], input: &[u8]) -> Option<Vec<u8>> {
     let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_vec());
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let output = child.wait_with_output().unwrap();
-    // A program that has read enough closes its input.
+    // A program that has read enough closes its input, so an error of writing is ignored.
     let _ = writer.join().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     Some(output.stdout)
@@ -87,7 +87,7 @@ fn reader_decodes_what_the_writer_wrote_at_any_rate() {
     let stream = written(24_000, &tone(24_000, 1000.0, -20.0, 24_000), 2);
     for rate_hz in [8_000, 22_050, 24_000, 44_100, 48_000, 96_000] {
         let heard = read(rate_hz, &stream, 1000).unwrap();
-        // One second without the samples that the head says are to be dropped.
+        // One second, less the samples at the start that a reader must drop according to the head.
         let expected = rate_hz as usize - rate_hz as usize * LOOKAHEAD / 48_000;
         assert!(heard.len().abs_diff(expected) <= 1, "{rate_hz} Hz: {} samples", heard.len());
         assert_tone(&heard, rate_hz);
@@ -213,7 +213,7 @@ fn end_of_the_sound_is_that_of_the_last_page() {
     assert_eq!(length(1920), 960);
     assert_eq!(length(1000), 500);
     assert_eq!(length(0), 0);
-    // Positions that say more than the packets, and none.
+    // A position after the end of the packets, and no position (−1).
     assert_eq!(length(1 << 60), 960);
     assert_eq!(length(u64::MAX), 960);
 }
@@ -269,7 +269,7 @@ fn tags_may_be_long() {
     for (i, part) in tags.chunks(254 * 255).enumerate() {
         let start = out.len();
         page::write(&mut out, Head { flags: u8::from(i > 0), granule: 0, serial: 1, number: 1 }, &[part]);
-        // The parts but the last are followed by another part.
+        // Each part except the last is continued on the next page, so remove the lacing value that ends the packet.
         if part.len() == 254 * 255 {
             out[start + 26] = 254;
             out.remove(start + 27 + 254);

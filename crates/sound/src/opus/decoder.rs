@@ -13,16 +13,16 @@ pub(crate) const MAX_LONG_PACKET_BYTES: usize = 48 * (MAX_PACKET_BYTES + 2) + 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PacketError {
     /// The packet is empty or too long.
-    #[error("an Opus packet of {0} bytes; at least 1 and at most {MAX_PACKET_BYTES} are possible")]
+    #[error("an Opus packet has {0} bytes; it must have 1 to {MAX_PACKET_BYTES}")]
     Length(usize),
     /// The sound in the packet doesn't last 20 ms.
-    #[error("an Opus packet of {tenths_ms} tenths of a ms; use packets of {FRAME_MS} ms")]
+    #[error("an Opus packet lasts {tenths_ms} tenths of a ms; use packets of {FRAME_MS} ms")]
     Duration {
         /// The duration in tenths of a millisecond.
         tenths_ms: u32,
     },
     /// The packet has two channels.
-    #[error("an Opus packet with two channels; use one channel")]
+    #[error("an Opus packet has two channels; use one channel")]
     Stereo,
     /// The packet contradicts RFC 6716.
     #[error("not an Opus packet: its parts don't fit its length")]

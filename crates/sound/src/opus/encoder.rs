@@ -55,10 +55,10 @@ fn inner(rate_hz: u32, kbps: u32) -> Option<OpusEncoder> {
     }
     // `Audio` keeps the sound as it is. `Voip` has a high-pass filter, and the sound of a room is not only speech.
     let mut inner = OpusEncoder::new(i32::try_from(rate_hz).ok()?, 1, Application::Audio).ok()?;
-    // With the settings below, speech needs about an eighth less than the encoder may use.
+    // With the settings below, the packets of speech have about an eighth fewer bits than `bitrate_bps` permits, so permit 9/8 of `kbps`.
     inner.bitrate_bps = i32::try_from(kbps.clamp(6, 510)).ok()? * 1000 * 9 / 8;
     inner.complexity = if kbps < 20 { THIN_COMPLEXITY } else { COMPLEXITY };
-    // All bits are for speech up to 8 kHz. Otherwise the encoder would take bits from them for the band up to 12 kHz, in some packets or in all.
+    // The encoder uses all bits for the band up to 8 kHz. Without this limit, it would use some of them for the band up to 12 kHz, in some packets or in all.
     inner.signal_type = Some(Signal::Voice);
     inner.max_bandwidth = Bandwidth::Wideband;
     Some(inner)

@@ -11,12 +11,10 @@ const LENGTH_BYTES: usize = 2;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
     /// The list ends within a packet or its length.
-    #[error("a list of Opus packets that ends within a packet")]
+    #[error("the list of Opus packets is truncated: it ends within a packet or its length")]
     Truncated,
     /// A packet has a length that is impossible.
-    #[error(
-        "a list of Opus packets with a packet of {0} bytes; at least 1 and at most {MAX_PACKET_BYTES} are possible"
-    )]
+    #[error("the list of Opus packets contains a packet of {0} bytes; a packet must have 1 to {MAX_PACKET_BYTES}")]
     Length(usize),
 }
 

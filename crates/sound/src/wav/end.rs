@@ -68,7 +68,7 @@ fn is_odd(data_bytes: Option<u64>) -> bool {
 #[derive(Clone, Debug)]
 pub(crate) struct DataEnd {
     at: At,
-    /// Whether the samples have an odd length, so that a byte of padding follows.
+    /// Whether the declared length of the samples is odd, so that a byte of padding may follow.
     is_padded: bool,
     /// The bytes after the declared end, until they show whether a chunk begins.
     held: [u8; DECISIVE_BYTES],
@@ -77,7 +77,7 @@ pub(crate) struct DataEnd {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    /// Before the declared end, by this number of bytes.
+    /// Before the declared end of the samples: this number of bytes is still to come.
     Before(u64),
     /// At the declared end; the next bytes show whether the declared end is correct.
     Declared,
@@ -148,7 +148,7 @@ mod tests {
         for name in [b"LIST", b"levl", b"id3 ", b"_PMX", b"r64m", b"ABCD"] {
             let bytes = [&b"abcd"[..], name, b"\x04\0\0\0tail"].concat();
             assert_eq!(heard(Some(4), &[&bytes]), b"abcd");
-            // At any other place, the name is a part of the samples.
+            // If the declared end is unknown or elsewhere, the name and the bytes after it are played as samples.
             for other in [None, Some(400)] {
                 assert_eq!(heard(other, &[&bytes]), bytes, "{other:?}");
             }

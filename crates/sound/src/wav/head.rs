@@ -68,9 +68,9 @@ pub enum WavError {
     #[error("the file or stream is not a WAV")]
     NotWav,
     /// The format is not supported.
-    #[error("{what} is not supported; use 1 to 8 channels at 8000 to 192000 Hz, s16, s24, s32 or f32")]
+    #[error("{what}; use 1 to 8 channels at 8000 to 192000 Hz, s16, s24, s32 or f32")]
     Unsupported {
-        /// The unsupported property.
+        /// Which property is not supported.
         what: String,
     },
     /// The block size doesn't fit the number of channels and the encoding.
@@ -105,7 +105,7 @@ impl Head {
             let len = usize::try_from(size).map_err(|_| WavError::NotWav)?;
             match &kind {
                 b"data" => {
-                    // RF64 and BW64: the size in `ds64` is valid if this one is the maximum (ITU-R BS.2088, EBU Tech 3306).
+                    // RF64 and BW64: the size in `ds64` is valid if the size of this chunk is the maximum (ITU-R BS.2088, EBU Tech 3306).
                     let long_size = long_size.filter(|_| size == u32::MAX);
                     let data_bytes = long_size.or((size < UNKNOWN_BYTES).then_some(u64::from(size)));
                     return head.map(|head| Self { data_bytes, ..head }).ok_or(WavError::NotWav);
@@ -142,7 +142,7 @@ impl<R: Read> Bounded<'_, R> {
         }
     }
 
-    /// Reads the form of the file. Returns whether a `ds64` chunk has 64-bit sizes.
+    /// Reads the form of the file: RIFF, RF64 or BW64. Returns whether a `ds64` chunk may follow, with 64-bit sizes.
     fn riff(&mut self) -> Result<bool, WavError> {
         let mut tag = [0; 4];
         // The first byte alone tells an empty stream from a truncated one.
@@ -216,15 +216,15 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
             return Err(WavError::NotWav);
         }
         if fmt[26..40] != SUBTYPE_TAIL {
-            return unsupported("the sub-format of the WAV");
+            return unsupported("the sub-format of the WAV is not supported");
         }
         tag = u16_at(24);
     }
     if !(1..=CHANNELS_MAX).contains(&channels) {
-        return unsupported(format!("a WAV of {channels} channels"));
+        return unsupported(format!("a WAV of {channels} channels is not supported"));
     }
     if !RATE_HZ.contains(&rate_hz) {
-        return unsupported(format!("a sample rate of {rate_hz} Hz"));
+        return unsupported(format!("a sample rate of {rate_hz} Hz is not supported"));
     }
     let encoding = match (tag, bits) {
         (TAG_PCM, 16) => Encoding::S16,
@@ -232,7 +232,7 @@ fn parse_fmt(fmt: &[u8]) -> Result<Head, WavError> {
         (TAG_PCM, 24) => Encoding::S24,
         (TAG_PCM, 32) => Encoding::S32,
         (TAG_FLOAT, 32) => Encoding::F32,
-        _ => return unsupported(format!("a WAV with format tag {tag} and {bits} bits per sample")),
+        _ => return unsupported(format!("a WAV with format tag {tag} and {bits} bits per sample is not supported")),
     };
     let head = Head { rate_hz, channels, encoding, data_bytes: None };
     // Some writers set the block size to zero. A wrong block size would turn the sound into noise.

@@ -191,7 +191,7 @@ impl fmt::Debug for Tail {
     }
 }
 
-/// Returns a converter for all samples up to the end that [`samples_end`] finds.
+/// Returns a converter that ignores the declared end of the samples, because [`samples_end`] finds their end.
 fn new_converter(head: &Head, rate_hz: u32) -> Result<Converter, WavError> {
     Converter::new(&Head { data_bytes: None, ..*head }, rate_hz)
 }

@@ -197,7 +197,7 @@ impl Roster {
         self.services.keys().filter(is_removed).cloned().collect()
     }
 
-    /// Returns the services that are to move, and the ports that others close.
+    /// Returns the services that are to move, and the ports that other services close.
     fn moves(&self, read: &Read, removed: &[Name]) -> Moves {
         let bind = read.loaded.as_ref().map_or(self.config.server.bind, Loaded::bind);
         let rebinds = bind != self.config.server.bind;

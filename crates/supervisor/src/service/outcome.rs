@@ -26,7 +26,8 @@ pub(super) struct Renewal {
 impl Renewal {
     /// Waits for a report with more reads than in `last`, the listener's last report.
     pub(super) fn begin(&mut self, last: Option<&ListenerReport>, now: Instant) {
-        // A listener without a report has read the certificate once, when it started. A listener of an earlier release doesn't count.
+        // A listener that has sent no report has read the certificate once, when it started. A listener of an earlier release reports 0 reads: its
+        // result is not awaited.
         let before = last.map_or(1, |report| report.certificate_reads);
         if before == 0 {
             return;

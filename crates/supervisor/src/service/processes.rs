@@ -112,8 +112,9 @@ impl Service {
                 self.transition(Trigger::Died, now);
             }
             Verdict::GiveUp(pace) => {
-                let when =
-                    pace.map_or("after a reload or a restart".to_owned(), |pace| format!("every {} s", pace.as_secs()));
+                let when = pace.map_or("after a reload or a restart of the listener".to_owned(), |pace| {
+                    format!("every {} s", pace.as_secs())
+                });
                 if matches!(exit, Exit::PortTaken(_)) {
                     log::error!(PALABRE_INSTANCE:% = name;
                         "unable to start the listener of '{name}': {exit}; trying again {when}"

@@ -7,7 +7,7 @@ use super::outcome::Refusal;
 use crate::config::Config;
 
 impl Service {
-    /// Whether a start, a stop or a replacement of the listener is in progress.
+    /// Whether a start, a stop or a replacement of the listener is in progress, or the listener is getting the certificate again.
     pub(crate) fn is_pending(&self) -> bool {
         let is_replaced = self.current.as_ref().is_some_and(|process| process.generation != self.wanted);
         self.successor.is_some()

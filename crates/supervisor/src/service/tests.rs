@@ -116,7 +116,8 @@ fn refusal(answered: &Receiver<Response>) -> String {
     }
 }
 
-/// The mark of an earlier SIGCHLD can arrive between the end of a process and the arrival of its reason.
+/// The reaping for an earlier SIGCHLD can come after a process has ended, but before the process's last notification, with the reason, has
+/// arrived. Then the process is not reaped yet.
 #[test]
 fn process_is_reaped_only_after_its_reason_has_arrived() {
     let mut fixture = Fixture::ready();

@@ -113,7 +113,7 @@ impl Link {
         Some(self.report.as_ref()?.fault.as_str()).filter(|fault| !fault.is_empty())
     }
 
-    /// Returns the time after which the signer is late.
+    /// Returns the time at which the signer counts as late; `None` if no report is awaited, or if the lateness was logged.
     pub(super) fn deadline(&self) -> Option<Instant> {
         self.awaited_since.map(|since| since + ANSWER_TIMEOUT).filter(|_| !self.is_late_logged)
     }
@@ -151,7 +151,9 @@ impl Link {
         match self.socket.send_with(&order, end.socket()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
             // The event about the end of the link follows.
-            Err(error) => log::debug!("unable to pass on the connection of '{name}' to palabre-signer: {error}"),
+            Err(error) => {
+                log::debug!("unable to pass on the connection of the listener of '{name}' to palabre-signer: {error}");
+            }
             Ok(()) => {}
         }
         end.link = self.number;

@@ -288,7 +288,7 @@ mod tests {
         let mut simulation = Simulation::new();
         simulation.feed(8_000, 50);
         simulation.feed(0, 25);
-        // The echo's own second of sound, with the delay of the room.
+        // The echo plays one second of sound. The microphone picks it up from the loudspeaker, until shortly after its end.
         let output = simulation.feed(4_000, 60);
         let rest = simulation.feed(0, 300);
         assert!(count_played(&output) + count_played(&rest) <= 52, "repeated its own sound");

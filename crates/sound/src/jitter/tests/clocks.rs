@@ -77,7 +77,7 @@ struct Heard {
 }
 
 impl Heard {
-    /// Returns the minimum and maximum delay, relative to the first second.
+    /// Returns the minimum and maximum delay, relative to the delay half a second after the first frame.
     fn range_ms(&self) -> (f64, f64) {
         let first = self.delays_ms[25];
         let range = |(least, most): (f64, f64), &x: &f64| (least.min(x - first), most.max(x - first));

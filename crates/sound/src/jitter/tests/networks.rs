@@ -74,7 +74,7 @@ fn waiting_ms(jitter: &Jitter) -> usize {
 
 #[test]
 fn on_an_overloaded_machine_the_margin_grows_and_there_is_no_click() {
-    // In the recording, one chunk in twenty is later than 42 ms, and the latest 156 ms.
+    // In the recording, one chunk in twenty is late by more than 42 ms, and the most delayed chunk by 156 ms.
     let late_us = recorded();
     for (sound, what) in [(word as fn(usize) -> Vec<i16>, "a tone"), (words, "words")] {
         let (run, said) = hear(sound, 2, &late_us, 7_000);
