@@ -215,6 +215,28 @@ pub const TARGETS: [Target; 23] = [
         ],
     },
     Target {
+        name: "launcher",
+        run: targets::launcher,
+        words: &[
+            "{\"start\":{\"number\":1,",
+            "\"name\":\"alice\"",
+            "\"entered\":null",
+            "{\"signal\":{\"pid\":7,",
+            "\"signal\":\"hand-over\"",
+            "{\"started\":{\"number\":1,\"pid\":7}}",
+            "{\"not-started\":{\"number\":1,",
+            "\"errno\":24,",
+            "\"why\":\"",
+            "{\"ended\":{\"pid\":7,\"status\":9}}",
+            "{\"participant\":\"",
+            "\"cookie_key\":\"",
+            "-1",
+            "99999999999999999999",
+            "\\n",
+            "}",
+        ],
+    },
+    Target {
         name: "room_files",
         run: targets::room_files,
         words: &[

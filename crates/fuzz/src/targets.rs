@@ -14,8 +14,10 @@ use std::time::{Duration, SystemTime};
 use palabre_config::control::{ListenerReport, MAX_REPORT_BYTES, Response, read_request};
 use palabre_config::signing::{self, MAX_REQUEST_BYTES, Order, Reply, Request, SignerReport};
 use palabre_config::{
-    Entrance, Exported, Key, KeyHash, LinkTemplate, Moment, PageAddress, Participant, PortRange, Server,
+    Entrance, Exported, Key, KeyHash, LinkTemplate, ListenerSettings, MAX_SETTINGS_BYTES, Moment, PageAddress,
+    Participant, PortRange, Server,
 };
+use palabre_launcher::{Order as LauncherOrder, Report as LauncherReport, encode, parse};
 use palabre_room::{
     BridgeReport, EarFrames, Format, Gain, KeptMessage, LevelLine, Levelling, MachineState, Member, Message,
     MixerReport, Name, PersonalGain, Presence, Sender,
@@ -251,6 +253,23 @@ pub(crate) fn notify(bytes: &[u8]) -> bool {
         assert_eq!(again.ok(), Some(written), "a written report is read again");
     }
     true
+}
+
+/// Reads an input as an order to the launcher, as its report, and as the settings of a listener. What is valid, written and read again, must not change.
+pub(crate) fn launcher(bytes: &[u8]) -> bool {
+    let (order, report) = (parse::<LauncherOrder>(bytes).ok(), parse::<LauncherReport>(bytes).ok());
+    let again = order.as_ref().map(|order| parse::<LauncherOrder>(&encode(order)).ok());
+    assert!(again.is_none_or(|again| again == order), "a written order is read again");
+    let again = report.as_ref().map(|report| parse::<LauncherReport>(&encode(report)).ok());
+    assert!(again.is_none_or(|again| again == report), "a written report is read again");
+    let Ok(alice) = Name::from_str("alice") else { return false };
+    let settings = ListenerSettings::read(&alice, bytes).ok();
+    if let Some(written) = settings.as_ref().map(ListenerSettings::to_bytes).filter(|it| it.len() <= MAX_SETTINGS_BYTES)
+    {
+        let again = ListenerSettings::read(&alice, written.as_slice()).map(|again| again.to_bytes());
+        assert_eq!(again.ok(), Some(written), "written settings are read again");
+    }
+    order.is_some() || report.is_some() || settings.is_some()
 }
 
 /// Parses a value. A valid value, written and parsed again, must have the same text. Returns whether the value is valid.

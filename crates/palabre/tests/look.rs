@@ -192,7 +192,7 @@ fn certificate_must_be_for_the_hosts_in_the_links_that_browsers_see() {
     assert!(made.status.success(), "{made:?}");
     assert!(stdout(&check(path, &[])).contains("is valid for '*.voice.example'"));
     link("https://{name}.voice.example/\"\nproxy.addresses = [\"::1\"]\nproxy.client-address = \"x-forwarded-for");
-    let warning = "each client can send any address for the log in X-Forwarded-For: ";
+    let warning = "each client can choose its address in the log, by X-Forwarded-For: ";
     assert!(stdout(&check(path, &[])).contains(warning));
     let file = |name: &str| path.join(format!("participants.d/{name}.toml"));
     fs::write(file("a-"), fs::read_to_string(file("alice")).unwrap().replace("port = ", "port = 1")).unwrap();

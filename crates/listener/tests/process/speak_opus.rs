@@ -168,10 +168,10 @@ fn invalid_lists_of_a_queue_are_refused() {
     for false_length in [&[200, 0, 0x48][..], &[0, 0], &[0xff; 700], &[1, 0, 0x48, 1]] {
         let answer = queue(&rig, false_length);
         assert_eq!(answer.status, 400);
-        assert!(answer.text().starts_with("a list of Opus packets"), "{}", answer.text());
+        assert!(answer.text().starts_with("the list of Opus packets "), "{}", answer.text());
     }
     let answer = queue(&rig, &list(&[&[0x4c, 0, 0]]));
-    assert_eq!((answer.status, answer.text()), (415, "an Opus packet with two channels; use one channel\n"));
+    assert_eq!((answer.status, answer.text()), (415, "an Opus packet has two channels; use one channel\n"));
     assert_eq!(queue(&rig, &list(&[&[0x58, 0]])).status, 415);
     assert_eq!(queue(&rig, &list(&[SILENCE; 501])).status, 413);
     let answer = post(&rig, "", "application/vnd.palabre.opus", &list(&[SILENCE]));
