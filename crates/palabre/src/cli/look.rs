@@ -19,9 +19,9 @@ Examples:
   palabre check
   palabre check --json | jq -r '.checks[]|select(.level==\"fault\").mend'
 
-The command changes nothing. Each line is ok, a warning or a fault; a warning or
-a fault ends with the remedy. Run it as root to check everything. The exit status
-is 78 if there is a fault, otherwise 0.";
+The command changes nothing. Each line is ok, a warning or a fault; a warning
+or a fault ends with the remedy. Run it as root to check everything. The exit
+status is 78 if there is a fault, otherwise 0.";
 
 pub(super) const TOP: &str = "\
 Examples:
