@@ -20,14 +20,15 @@ use crate::wire::{Kind, Subject, VERSION, heartbeat_subject, room_subject};
 const LISTEN_FIRST: Duration = Duration::from_millis(1500);
 /// Interval between heartbeats.
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(1);
-/// Minimum time between two arrivals of the same other machine: heartbeats that connect it anew. A restarted bridge is not delayed by this, because it
-/// first listens for a longer time.
+/// Minimum time between two arrivals of the same other machine. A machine arrives with its first heartbeat, or with the first one of a new process.
+/// The limit doesn't delay a bridge that was restarted, because that bridge listens for [`LISTEN_FIRST`] before it sends a heartbeat.
 const ARRIVAL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum time between two calls of [`Bridge::turn`]. After a longer time, the sound in the pipes is too old and is dropped.
 const STALL: Duration = Duration::from_millis(250);
 /// Time for which the same warning isn't logged again.
 const WARN_INTERVAL: Duration = Duration::from_secs(3600);
-/// Maximum number of different warnings within [`WARN_INTERVAL`], and of arrivals of other machines within [`ARRIVAL_INTERVAL`].
+/// Maximum number of different warnings that are logged within [`WARN_INTERVAL`]. Also the maximum number of other machines that may arrive within
+/// [`ARRIVAL_INTERVAL`].
 const MAX_WARNED: usize = 256;
 
 /// The state of the program.
@@ -36,7 +37,7 @@ pub(crate) struct Bridge {
     epoch: u64,
     pub(crate) rooms: Vec<Room>,
     peers: BTreeMap<Name, Peer>,
-    /// Time of the first connection to the server.
+    /// Time at which this process was first connected to the NATS server; `None` before that.
     connected_at: Option<Duration>,
     is_announced: bool,
     heartbeat_at: Duration,
@@ -81,15 +82,16 @@ impl Bridge {
         self.rooms.iter_mut().for_each(Room::repeat_state);
     }
 
-    /// Sends and receives sound, texts and states of all rooms. Also sends the heartbeat, writes the report and removes machines, each when it is due.
+    /// Sends the sound, texts and states of this machine's rooms, and passes received texts to this machine's participants. Also sends the heartbeat,
+    /// writes the report and removes machines, each when it is due.
     pub(crate) fn turn(&mut self, link: &mut Link) {
         let now = clock::monotonic();
         let gap = now.saturating_sub(self.last_turn);
         let is_old = gap > STALL;
         self.last_turn = now;
         if is_old {
-            // Messages that arrived during the stall still wait in the socket. So the stall doesn't count as time without a message, and no machine
-            // is cut off because of it.
+            // This process was stalled for `gap`. Messages that arrived meanwhile still wait in the socket. So `gap` doesn't count as time without a
+            // message, and no machine is cut off because of it.
             self.peers.values_mut().for_each(|peer| peer.heard_at += gap);
         }
         if self.connected_at.is_some_and(|at| now >= at + LISTEN_FIRST) && !self.is_announced {
@@ -252,7 +254,7 @@ impl Bridge {
         }
         let known = self.peers.get(machine).map(|peer| (peer.epoch, peer.is_cut_off(now)));
         match known {
-            // A heartbeat of the machine's previous process, which ends soon.
+            // The heartbeat is from an earlier process of that machine, which ends soon: ignore it.
             Some((epoch, false)) if heartbeat.epoch < epoch => return Ok(()),
             _ if heartbeat.goodbye => self.leave(machine),
             Some((epoch, was_cut_off)) if epoch == heartbeat.epoch => {
@@ -269,8 +271,8 @@ impl Bridge {
         Ok(())
     }
 
-    /// Returns whether another machine may arrive now. Without this limit, a machine that leaves and arrives with each message would fill the log,
-    /// and make all machines send their states.
+    /// Returns whether the other machine may arrive (be connected as new) now, and if so, notes the time. Without this limit, a machine that leaves
+    /// and arrives again with each message would fill the log, and make all machines send their states.
     fn may_arrive(&mut self, machine: &Name, now: Duration) -> bool {
         self.arrivals.retain(|_, at| now < *at + ARRIVAL_INTERVAL);
         let may = !self.arrivals.contains_key(machine) && self.arrivals.len() < MAX_WARNED;
@@ -401,7 +403,7 @@ impl Bridge {
     }
 }
 
-/// Returns the version of a message if it is not [`VERSION`]. Returns `None` also if the message has no version.
+/// Returns the version of a message if it is not [`VERSION`]. Returns `None` also if the message is invalid or has no version.
 fn other_version(bytes: &[u8]) -> Option<u64> {
     let version = json::decode::<Version>(bytes)?.version;
     (version != u64::from(VERSION)).then_some(version)

@@ -84,8 +84,9 @@ async fn machines(link: &mut Link, own: &Name, rates_hz: &BTreeMap<Name, u32>) -
     machines.into_values().collect()
 }
 
-/// Returns what a heartbeat says of the machine that sent it. A heartbeat that took longer makes `clock_ahead_ms` smaller. So `clock_ahead_ms` is the
-/// largest value of all heartbeats of this machine.
+/// Returns what `--check` shows about a machine after this heartbeat. `clock_ahead_ms` is the sender's time in the heartbeat minus the local time of
+/// arrival, so it is too small if the heartbeat was slow. Therefore the result has the larger one of this value and `earlier_ms`, the largest value
+/// so far.
 fn checked(
     machine: &Name,
     heartbeat: Heartbeat,

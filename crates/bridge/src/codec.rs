@@ -11,16 +11,17 @@ use crate::wire::mix::{Mix, Sound};
 /// Time without a message after which the encoder begins anew: the room was silent. Otherwise the last 6.5 ms before the silence, which are still in the
 /// encoder, would be heard after it.
 const PAUSE: Duration = Duration::from_millis(250);
-/// Limit of the frames of one machine that are decoded: a machine makes 50 a second, and those of a short stall arrive at once.
+/// Rate limit for the Opus frames of one machine in one room that are decoded: 60 a second, 60 at once. A machine sends 50 a second, and the frames
+/// of a short stall arrive at once.
 const FRAME_LIMIT: RateLimit = RateLimit::new(60.0, 60.0);
 
 /// Encodes the sound of a room.
 pub(crate) struct Encoder {
     inner: SumEncoder,
     rate: Rate,
-    /// Expected number of the first sample in the next message.
+    /// Expected `counter` of the next message, the number of its first sample.
     next: u64,
-    /// Time of the last message in µs.
+    /// Time at which the last message was made, in µs.
     time_us: u64,
 }
 
@@ -61,8 +62,8 @@ impl Decoder {
         Some(Self { inner: SumDecoder::new(rate.hz()).ok()?, limit: FRAME_LIMIT })
     }
 
-    /// Returns the samples of a packet list. Invalid packets become sound that continues the previous packet. Returns `None` if the machine sends more
-    /// sound than it can have.
+    /// Returns the samples of a packet list. An invalid packet becomes sound that continues the previous packet. Returns `None` if the list exceeds
+    /// [`FRAME_LIMIT`], because no room makes that much sound.
     pub(crate) fn decode(&mut self, list: &[u8], is_start: bool, now: Instant) -> Option<Vec<i32>> {
         if is_start {
             self.inner.reset();

@@ -72,7 +72,7 @@ mod tests {
         let mut delay = Delay::default();
         delay.measure(ms(0), 0);
         for minute in 1..20 {
-            // The sender's clock loses 12 ms a minute.
+            // In this test, the sender's clock is slower than the receiver's clock by 12 ms a minute.
             let more = delay.measure(ms(60_000 * minute), (60_000 - 12) * minute * 1000).unwrap();
             assert!(more <= ms(24), "{more:?}");
         }

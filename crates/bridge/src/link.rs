@@ -27,7 +27,7 @@ const RECEIVE_QUEUE: usize = 512;
 const EVENTS: usize = 64;
 /// Timeout for a connection to the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Interval between pings. They detect a connection that is dead without an error.
+/// Interval between the pings that this process sends to the NATS server. They detect a connection that is dead without an error.
 const PING_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum interval between attempts to connect.
 const RETRY_MAX: Duration = Duration::from_millis(500);
@@ -89,7 +89,7 @@ impl Link {
     pub(crate) fn publish(&mut self, subject: String, bytes: Vec<u8>) {
         let is_sent = self.is_connected() && {
             let publish = pin!(self.client.publish(subject, bytes.into()));
-            // The future is ready at once unless the queue is full.
+            // The future puts the message into the client's queue at once. If the queue is full, the future isn't ready, and the message is dropped.
             matches!(publish.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(Ok(())))
         };
         if !is_sent {

@@ -52,7 +52,8 @@ impl Peer {
         now > self.heard_at + CUT_OFF_AFTER
     }
 
-    /// Adds the time of a message of this process. Returns whether sound of this age may be played.
+    /// Notes that a message of the other machine's process arrived at `now`; the process sent it at `sent_us` of its own clock. Returns whether the
+    /// message is recent enough for its sound to be played.
     pub(crate) fn hear(&mut self, now: Duration, sent_us: u64) -> bool {
         self.heard_at = now;
         let age = self.delay.measure(now, sent_us);
@@ -60,7 +61,7 @@ impl Peer {
         age.is_some_and(|age| age <= MAX_AGE)
     }
 
-    /// Returns how much longer the newest message took than the fastest message of the last minute, in ms.
+    /// Returns how much longer the newest message took than the fastest message of the last minute, in ms; 0 while this is unknown.
     pub(crate) fn delay_ms(&self) -> u64 {
         u64::try_from(self.newest_delay.as_millis()).unwrap_or(u64::MAX)
     }
@@ -71,7 +72,7 @@ impl Peer {
 pub(crate) struct RoomPeer {
     pipe: Option<PipeWriter>,
     open_at: Duration,
-    /// Expected number of the first sample in the next message of the machine's process.
+    /// Expected `counter` of the next message of the other machine's process, the number of its first sample. `None` if any counter is accepted.
     next: Option<u64>,
     pub(crate) lost_samples: u64,
     pub(crate) late_messages: u64,
@@ -90,7 +91,7 @@ pub(crate) struct RoomPeer {
 }
 
 impl RoomPeer {
-    /// Accepts any number as the first sample's number, because the machine has a new process.
+    /// Forgets the expected counter and the decoder, because the other machine has a new process, whose first message may have any counter.
     pub(crate) fn begin_epoch(&mut self) {
         (self.next, self.decoder) = (None, None);
     }
@@ -100,7 +101,7 @@ impl RoomPeer {
         (self.pipe, self.written) = (None, None);
     }
 
-    /// Replaces what is known about the people, unless the state is older.
+    /// Replaces what is known about the other machine's people, unless the state is of the same epoch and not newer.
     pub(crate) fn update(&mut self, state: &State) {
         let newest = (state.epoch, state.counter);
         if newest > self.newest || state.epoch < self.newest.0 {
@@ -108,7 +109,7 @@ impl RoomPeer {
         }
     }
 
-    /// Writes the sound of a message into the pipe, unless the message is a duplicate or late.
+    /// Writes the sound of a message into the pipe. Drops the sound if the message is a duplicate, or if `is_in_time` says that it is late.
     pub(crate) fn play(&mut self, room: &RoomDir, machine: &Name, mix: &Mix, is_in_time: bool, now: Duration) {
         let expected = self.next.unwrap_or(mix.counter);
         if mix.counter < expected {
@@ -147,7 +148,8 @@ impl RoomPeer {
         }
     }
 
-    /// Counts missing samples. Their number depends on numbers from another machine, so the sum may overflow; then it is the maximum.
+    /// Counts missing samples. Their number is computed from counters that another machine sent, which may be wrong. So a sum that would overflow
+    /// becomes the maximum.
     fn lose(&mut self, samples: u64) {
         self.lost_samples = self.lost_samples.saturating_add(samples);
     }
@@ -158,7 +160,7 @@ impl RoomPeer {
         self.text_limit.get_or_insert(TEXT_LIMIT).admit(now)
     }
 
-    /// Opens the pipe if the mixer reads it.
+    /// Opens the pipe if the mixer has it open for reading. If the pipe doesn't exist, creates it for the next attempt.
     pub(crate) fn open(&mut self, room: &RoomDir, machine: &Name, format: Format, now: Duration) {
         if self.pipe.is_some() || now < self.open_at {
             return;
@@ -184,8 +186,8 @@ impl RoomPeer {
         }
     }
 
-    /// Writes the machine's file if something has changed. Wakes the listeners if the connection was lost or made, because they look at the file only
-    /// every 2 s while the room is silent.
+    /// Writes the machine's file if its content has changed. Wakes the listeners if the connection with the machine was lost or made, because they
+    /// look at the file only every 2 s while the room is silent.
     fn write(&mut self, room: &RoomDir, machine: &Name, is_cut_off: bool, now: Duration) -> Result<(), RoomError> {
         if now < self.write_at {
             return Ok(());
@@ -265,7 +267,7 @@ mod tests {
         peer.play(&room, &paris, &mix(0, 6), true, now);
         reader.read_sums(Instant::now(), &mut sums, 1 << 16).unwrap();
         assert_eq!((sums.len(), peer.lost_samples), (3 * 480, 480));
-        // A machine that lies about its counter only makes its own figures wrong.
+        // Wrong counters of a machine change only the number of lost samples of this machine, which stays at the maximum.
         for _ in 0..2 {
             peer.play(&room, &paris, &mix(u64::MAX, 7), true, now);
             peer.begin_epoch();

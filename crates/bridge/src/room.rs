@@ -53,7 +53,7 @@ pub(crate) struct Room {
     open_at: Duration,
     /// Samples for the next message.
     gathered: Vec<i32>,
-    /// The time at which the oldest of these samples was read.
+    /// The time from which an incomplete message waits: when its oldest sample was read, or when the previous message was made, if samples were left.
     gathered_at: Duration,
     counter: u64,
     talkers: Vec<(Name, i16)>,
@@ -65,7 +65,7 @@ pub(crate) struct Room {
     state_at: Duration,
     repeat_at: Duration,
     texts: VecDeque<(Duration, Message)>,
-    /// Limit of the texts that are sent to other machines. A listener accepts at most twenty a second.
+    /// Rate limit for the texts that are sent to other machines. A listener accepts at most twenty a second.
     text_limit: RateLimit,
     warning: LastWarning,
 }
@@ -258,7 +258,7 @@ impl Room {
         self.repeat_at = Duration::ZERO;
     }
 
-    /// Returns the texts of this machine's participants, for the other machines.
+    /// Returns the new texts of this machine's participants, which must be sent to the other machines. Drops texts above the rate limit.
     pub(crate) fn take_texts(&mut self, epoch: u64) -> Vec<Text> {
         let Some((inbox, _)) = &self.inbox else { return Vec::new() };
         let (_, messages) = inbox.receive(MAX_DATAGRAMS);
@@ -271,14 +271,16 @@ impl Room {
         texts
     }
 
-    /// Queues a text from another machine for [`Self::tell`].
+    /// Queues a text from another machine for [`Self::tell`]. Drops it if [`MAX_TEXTS`] texts wait already.
     pub(crate) fn accept_text(&mut self, message: Message, now: Duration) {
         if self.texts.len() < MAX_TEXTS {
             self.texts.push_back((now, message));
         }
     }
 
-    /// Stores the queued texts that have an ID, and sends all queued texts to this machine's participants. If the room is locked, leaves the rest queued.
+    /// Sends the queued texts of other machines to this machine's participants, and stores those that have an ID. Drops texts that have waited for
+    /// [`MAX_TEXT_AGE`], and texts whose ID another stored text of the sender has. If the room is locked, a text with an ID and all later texts stay
+    /// queued.
     pub(crate) fn tell(&mut self, now: Duration) {
         while let Some((arrived, message)) = self.texts.front() {
             if now < *arrived + MAX_TEXT_AGE {

@@ -28,7 +28,7 @@ use crate::room::polled;
 const TURN_INTERVAL: Duration = Duration::from_millis(100);
 /// Maximum number of received messages that are handled between two calls of [`Bridge::turn`].
 const MAX_MESSAGES: usize = 64;
-/// Maximum number of different problems that are logged until the server is connected again.
+/// Maximum number of different problems of the connection that are logged. Each new connection to the server resets the number.
 const MAX_PROBLEMS: usize = 16;
 /// Timeout for sending the last messages before the process ends.
 const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
@@ -133,7 +133,7 @@ async fn any_readable(descriptors: &[&AsyncFd<OwnedFd>]) {
     .await;
 }
 
-/// Logs an event of the connection. A problem that remains is logged once.
+/// Logs an event of the connection. The same problem is logged only once until the server is connected again.
 fn log_event(bridge: &mut Bridge, event: &Event, problems: &mut BTreeSet<String>) {
     let problem = match event {
         Event::Connected => {

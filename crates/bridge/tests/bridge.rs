@@ -27,7 +27,8 @@ fn three_machines_hear_each_other_with_exact_samples() {
     }
     for from in 0..3 {
         let machine = sites[from].machine.to_string();
-        // The first frame fits into 24 bits, the second one does not.
+        // In this test, each sample of the first frame fits into 24 bits. Samples of the second frame don't, so a message has 4 bytes for each of
+        // them.
         let said: Vec<i32> =
             (0..2 * FRAME as i32).map(|i| 1000 * (from as i32 + 1) + i * if i < 480 { 7 } else { 50_000 }).collect();
         said.chunks(FRAME).for_each(|frame| sites[from].send_frame(frame));
@@ -54,7 +55,7 @@ fn machine_that_sends_opus_is_heard_by_one_that_sends_exact_samples() {
     connect(&mut paris, &mut lyon);
     paris.wait_for_machine("lyon", false);
     paris.listen_to("lyon");
-    // The sum of several talkers, which doesn't fit into 16 bits.
+    // The test's sound is a tone that doesn't fit into 16 bits, as the sum of several talkers may not.
     let sample = |i: usize| 60_000.0 * (std::f64::consts::TAU * TONE_HZ * i as f64 / 24_000.0).sin();
     let said: Vec<i32> = (0..150 * FRAME).map(|i| sample(i).round() as i32).collect();
     let lengths = thread::scope(|scope| {
@@ -68,7 +69,7 @@ fn machine_that_sends_opus_is_heard_by_one_that_sends_exact_samples() {
     });
     // Exact samples have 1440 bytes.
     assert!(lengths.iter().all(|length| *length < 400), "{lengths:?}");
-    // The last second. The measurement takes samples of 16 bits.
+    // Compares the last second. Halves the sums, because the measurement takes samples of 16 bits.
     let half = |sums: &[i32]| sums[sums.len() - 24_000..].iter().map(|&sum| (sum / 2) as i16).collect::<Vec<_>>();
     let [said, heard] = [&said, &paris.heard].map(|sums| measure::goertzel_dbfs(&half(sums), 24_000, TONE_HZ));
     assert!((said - heard).abs() < 0.5, "said {said} dBFS, heard {heard} dBFS");
@@ -141,7 +142,7 @@ fn check_tells_a_room_with_another_rate_and_a_clock_with_another_time() {
     let text = String::from_utf8(refused.stderr).unwrap();
     let fault = "the room 'main' is not connected with the machine 'paris': it has 48000 Hz there and 24000 Hz here";
     assert!(refused.status.code() == Some(1) && text.contains(fault), "{text}");
-    // A machine whose clock is an hour behind.
+    // The test acts as a third machine, 'nantes', whose wall clock is an hour behind.
     let unix_ms = palabre_host::clock::unix_ms() - 3_600_000;
     let heartbeat = format!(
         r#"{{"version":1,"epoch":7,"time_us":5,"unix_ms":{unix_ms},"suite":"0.1.0","rooms":{{"main":24000}}}}"#
@@ -171,7 +172,7 @@ fn sound_of_a_bridge_that_was_stopped_is_not_played_later() {
     let (mut lyon, mut paris) = (Site::start("lyon", &broker), Site::start("paris", &broker));
     connect(&mut lyon, &mut paris);
     lyon.bridge().signal("STOP");
-    // Half as much sound as the pipe can hold.
+    // While lyon's bridge is stopped, the test writes eight frames into the bridge's pipe, half as much sound as the pipe can hold.
     lyon.send(&[8; 8]);
     paris.wait_for_machine("lyon", true);
     lyon.bridge().signal("CONT");
@@ -359,7 +360,7 @@ fn example_of_the_server_s_configuration_lets_a_machine_use_only_its_own_name() 
     let mut lyon = Site::start_in(lyon_dir, "lyon", &broker, Format::default(), &with_key(0));
     let mut paris = Site::start_in(paris_dir, "paris", &broker, Format::default(), &with_key(1));
     connect(&mut lyon, &mut paris);
-    // Rome has the key of Paris.
+    // The bridge of 'rome' uses the key of 'paris'. So the NATS server forbids it to publish messages of 'rome'.
     let rome = Site::start_with("rome", &broker, Format::default(), &with_key(1));
     rome.bridge().wait_for_log("Permissions Violation for Publish to \"palabre.v1.machine.rome\"");
     assert_eq!(lyon.file("rome"), None);
@@ -392,7 +393,7 @@ fn connection_by_tls_needs_a_certificate_of_a_known_authority() {
     let [mut lyon, mut paris] =
         ["lyon", "paris"].map(|machine| Site::start_with(machine, &broker, Format::default(), &[&ca]));
     connect(&mut lyon, &mut paris);
-    // Rome trusts only the authorities of the system.
+    // The bridge of 'rome' has no setting 'ca', so it trusts only the system's authorities and refuses the NATS server's certificate.
     let rome = Site::start("rome", &broker);
     rome.bridge().wait_for_log("the NATS server or the connection to it reports a problem");
     assert_eq!(lyon.file("rome"), None);

@@ -14,11 +14,12 @@ use palabre_testing::undisturbed;
 use support::voices::{Person, Running, Voice, listen, talk};
 use support::*;
 
-/// How much faster the clock of `paris` is. Larger than the difference of real clocks, so that the buffers would run empty or over within a minute.
+/// By how many parts per million the clock of `paris` is faster in this test. The value is larger than the difference of real clocks, so that the
+/// buffers would run empty or over within a minute.
 const PPM: f64 = 900.0;
 /// Timeout for waiting until sound without a break begins.
 const SETTLE: Duration = Duration::from_secs(60);
-/// Number of frames without a break after which a break is a fault.
+/// Number of frames that the test must hear without a break. After them, a break makes the test fail.
 const SETTLED: usize = 2 * 50;
 /// Length of the measurement, in frames: 50 s. Without compensation, the delay would change by 45 ms, and there would be breaks.
 const FRAMES: usize = 50 * 50;
@@ -44,11 +45,11 @@ fn voice() -> Voice {
     Box::new(|place| (PEAK * TURN[place % PERIOD].0).round() as i16)
 }
 
-/// The tone from the other machine.
+/// Measures the tone that a participant hears from the other machine.
 #[derive(Debug, Default)]
 struct Tone {
     samples: Vec<i16>,
-    /// Place in the period of the last frame.
+    /// Position within the tone's period at which the last frame begins, in samples.
     place: f64,
     /// Number of frames since the last break.
     unbroken: usize,
@@ -95,14 +96,14 @@ impl Tone {
     }
 }
 
-/// Alice on a machine, who hears Alice on the other machine.
+/// A participant with the name Alice on one of the two machines. She hears the Alice of the other machine.
 struct Alice {
     tone: Arc<Mutex<Tone>>,
     _running: [Running; 2],
 }
 
 impl Alice {
-    /// Joins a machine whose clock is faster by `ppm`.
+    /// Makes Alice join the room of `site`, and talk by a clock that is faster by `ppm` parts per million.
     fn join(site: &Site, ppm: f64) -> Self {
         let Person { mic, ear } = Person::join(site, "alice");
         let tone = Arc::new(Mutex::new(Tone::default()));

@@ -26,10 +26,10 @@ const LOOP: usize = 2 * SECOND;
 const PERIODS: [usize; 12] = [613, 809, 1009, 1201, 1409, 1607, 1801, 2003, 2207, 2411, 2609, 2801];
 /// RMS level of each tone. The sum of the peaks of all tones is below the limiter's ceiling.
 const TONE_DBFS: f64 = -26.0;
-/// Maximum level of the own tone, relative to the level at which it is said.
+/// Maximum level of a participant's own tone in what this participant hears, in dB relative to the level at which the participant says it.
 const OWN_DB: f64 = -90.0;
 
-/// Cosine and sine of all parts of a turn.
+/// Cosine and sine of `i / LOOP` turns, for each `i` below [`LOOP`].
 static TURN: LazyLock<Vec<(f64, f64)>> =
     LazyLock::new(|| (0..LOOP).map(|i| TAU * i as f64 / LOOP as f64).map(|x| (x.cos(), x.sin())).collect());
 
@@ -60,12 +60,12 @@ fn place(heard: &[i16], person: usize) -> usize {
     (0..LOOP).find(|place| place * periods % LOOP == steps).unwrap()
 }
 
-/// What a participant hears in the time of a loop.
+/// What one participant hears during one loop.
 #[derive(Clone, Copy, Debug)]
 struct Heard {
-    /// Level of the own tone, relative to the level at which it is said.
+    /// Level of this participant's own tone, in dB relative to the level at which the participant says it.
     own_db: f64,
-    /// Lowest and highest level of the other tones, relative to the level at which they are said.
+    /// Lowest and highest level of the other participants' tones, in dB relative to the level at which they say them.
     others_db: (f64, f64),
     /// Whether the samples are the sum of the eleven other loops, to the bit.
     is_exact: bool,
@@ -113,7 +113,8 @@ fn twelve_participants_of_three_machines_hear_the_exact_sum_of_all_others_and_no
     let deadline = Instant::now() + SETTLE;
     let all = loop {
         std::thread::sleep(Duration::from_millis(500));
-        // Everybody at the same time, so that each tone is said while its participant doesn't hear it.
+        // Takes the last loop that each participant has heard, of all participants at once. So all of them say their tones while the test checks that
+        // nobody hears their own.
         let last: Vec<Vec<i16>> = heard.iter().map(|heard| heard.lock().unwrap().clone()).collect();
         if last.iter().all(|heard| heard.len() == LOOP) {
             let all = last.iter().enumerate().map(|(own, heard)| Heard::new(heard, own, &loops));
@@ -129,11 +130,11 @@ fn twelve_participants_of_three_machines_hear_the_exact_sum_of_all_others_and_no
     println!("loudest own tone: {own_db:.1} dB; other tones: {:+.4?} dB", all[0].others_db);
 }
 
-/// Number of values of one half of a place in [`code`].
+/// [`code`] writes a number as two digits. This is the number of values of a digit.
 const DIGITS: usize = 1_250;
 
-/// Returns the sample at a place of a sound in which two consecutive samples tell their place: a positive multiple of 8 for the lower half of the
-/// number of the pair, and a negative one for the upper half.
+/// Returns the sample at `place` of a test sound in which two consecutive samples are a pair that tells its number. The first sample is a positive
+/// multiple of 8 for the lower digit of the number, the second one a negative multiple of 8 for the upper digit.
 fn code(place: usize) -> i16 {
     let pair = place / 2;
     let digit = if place.is_multiple_of(2) { pair % DIGITS } else { pair / DIGITS % DIGITS };
@@ -215,7 +216,7 @@ impl Bob {
         });
     }
 
-    /// Waits until Bob has heard everybody without a break for five seconds. From now on, a break is a fault.
+    /// Waits until Bob has heard everybody without a break for five seconds. After that, a break makes the test fail.
     fn settle(&self) {
         let deadline = Instant::now() + SETTLE;
         loop {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 
 use crate::text;
 
-/// Maximum number of NATS servers, and maximum number of shared rooms.
+/// Maximum number of entries of `bridge.servers`, and of `bridge.rooms`.
 const MAX_ENTRIES: usize = 100;
 
 /// How `palabre-bridge` shares rooms with other machines. [`Bridge::default`] shares none.
@@ -43,7 +43,7 @@ pub struct Bridge {
     pub opus_kbps: u32,
 }
 
-/// Codec of the sound between machines. A machine receives both.
+/// Codec of the sound that this machine sends to other machines. A machine can always receive both codecs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BridgeCodec {

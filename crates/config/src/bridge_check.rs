@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 /// Maximum difference between two clocks that is ignored, in ms. A measured difference includes the time that a heartbeat needs to arrive.
 const MAX_CLOCK_DIFFERENCE_MS: u64 = 2000;
 
-/// The result of a check that the NATS server accepted.
+/// The result of `palabre-bridge --check`, which has connected to the NATS server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BridgeCheck {
-    /// The other machines whose heartbeats arrived.
+    /// The other machines whose heartbeats arrived during the check.
     pub machines: Vec<CheckedMachine>,
 }
 
@@ -40,7 +40,7 @@ pub struct CheckedRoom {
 }
 
 impl BridgeCheck {
-    /// Returns why rooms are not connected, one text for each room and machine.
+    /// Returns, for each room that another machine and this machine share with different sample rates, why it is not connected with that machine.
     pub fn faults(&self) -> impl Iterator<Item = String> {
         let rooms = self.machines.iter().flat_map(|it| it.rooms.iter().map(|room| (&it.machine, room)));
         rooms.filter_map(|(machine, CheckedRoom { room, rate_hz, own_rate_hz })| {
@@ -61,7 +61,7 @@ impl BridgeCheck {
 }
 
 impl CheckedMachine {
-    /// Returns the difference of the clocks in words, or `None` if it is small or unknown.
+    /// Returns the difference of the clocks in words, or `None` if it is at most [`MAX_CLOCK_DIFFERENCE_MS`] or unknown.
     fn clock_difference(&self) -> Option<String> {
         let ahead_ms = self.clock_ahead_ms.filter(|ms| ms.unsigned_abs() > MAX_CLOCK_DIFFERENCE_MS)?;
         let seconds = ahead_ms.unsigned_abs().div_ceil(1000);

@@ -74,7 +74,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// Returns whether this user has no permission to read the file.
+    /// Returns whether the user of this process has no permission to read the file.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Read { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(is_ours(&dir.path().join("other.pem")).unwrap(), None);
     }
 
-    /// Reads a self-signed certificate with openssl, which is another implementation.
+    /// Checks with openssl, an independent implementation, what a self-signed certificate contains.
     #[test]
     fn openssl_reads_names_addresses_and_usage() {
         let dir = tempfile::tempdir().unwrap();

@@ -150,7 +150,7 @@ pub enum Response {
     Ok,
     /// The new program serves.
     Restarted {
-        /// Process id of the new program.
+        /// Process id of the daemon, which runs the new program.
         pid: u32,
     },
     /// The status of the supervisor and its children.
@@ -252,7 +252,7 @@ struct Versioned {
 /// Sends a request to the control socket at `path`, and waits at most `timeout` for the answer.
 ///
 /// If the connection is closed without an answer, the supervisor may have replaced its program. Then sends the request
-/// again, unless it is one that must not be executed twice, such as a restart.
+/// again, but only a request for the status, for a reload or for its plan, which may be executed twice.
 ///
 /// # Errors
 /// [`ControlError::Connect`] if no supervisor runs; otherwise the other [`ControlError`]s.

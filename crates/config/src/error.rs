@@ -34,7 +34,7 @@ impl ConfigError {
         self.missing
     }
 
-    /// Returns whether this user has no permission to read or write the file.
+    /// Returns whether the user of this process has no permission to read or write the file.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         self.denied

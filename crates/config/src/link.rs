@@ -14,7 +14,7 @@ const NAME: &str = "{name}";
 const PORT: &str = "{port}";
 /// Start of every link. Browsers give a microphone only to encrypted pages.
 const SCHEME: &str = "https://";
-/// Port of a link without a port.
+/// Port of a link that names no port: the default port of HTTPS.
 const DEFAULT_PORT: u16 = 443;
 
 /// The template of the participants' links: `https://voice.example.org/{name}/`.

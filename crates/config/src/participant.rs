@@ -21,7 +21,7 @@ pub use export::{Exported, MAX_EXPORT_BYTES};
 /// Name of the directory of the participants' files in the configuration directory.
 pub const PARTICIPANTS_DIR: &str = "participants.d";
 
-/// Maximum number of directory entries that are read.
+/// Maximum number of directory entries of `participants.d` that are read. Further entries are ignored.
 const MAX_ENTRIES: usize = 10_000;
 
 /// Mode of a participant's file: group `palabre` may read it.

@@ -30,7 +30,7 @@ pub struct Server {
     pub private_key: PathBuf,
     /// `ports`: range in which `palabre invite` searches a free port, default `9001-9999`.
     pub ports: PortRange,
-    /// `room.rate-hz`: format of the pipes, default 24000 Hz.
+    /// `room.rate-hz`: sample rate of the rooms' pipes, default 24000 Hz.
     pub format: Format,
     /// `room.levelling`: whether all speech is brought to the same loudness, default true.
     pub levelling: bool,
@@ -39,9 +39,9 @@ pub struct Server {
     pub texts_for_latecomers: bool,
     /// `room.own-display-names`: whether participants may change their own display names, default false.
     pub own_display_names: bool,
-    /// `stream.chunk-ms`: length of a chunk of the injected stream in ms, default 40.
+    /// `stream.chunk-ms`: length of a chunk of the stream that a listener sends to a page, in ms, default 40.
     pub chunk_ms: u64,
-    /// `stream.codec`: codecs of the injected stream, default [`CodecSetting::Auto`].
+    /// `stream.codec`: codecs of the sound between listeners and pages, default [`CodecSetting::Auto`].
     pub codec: CodecSetting,
     /// `limits`: limits of each listener.
     pub limits: Limits,

@@ -103,9 +103,9 @@ pub struct Chain {
 /// Why the signer didn't sign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// A TLS server doesn't sign such a message.
+    /// The message isn't one that a TLS server signs.
     NotTls,
-    /// The listener sends requests above the rate limit.
+    /// This listener, or all listeners together, have exceeded a rate limit.
     TooOften,
     /// The signer doesn't have the key of this chain. The listener must ask for the present chain.
     OtherChain,
@@ -266,7 +266,7 @@ pub enum Order {
     },
     /// Read `palabre.toml`, the certificate and the key again, and report the result.
     Read,
-    /// Read the same files and report the result, but continue to use the present certificate and key.
+    /// Read `palabre.toml`, the certificate and the key, and report whether they could be used. Continue to use the present certificate and key.
     Check,
     /// Read the certificate and the key again if these files have changed, and report the result. `palabre.toml` isn't read.
     Refresh,
@@ -286,7 +286,7 @@ pub struct SignerReport {
     pub has_certificate: bool,
     /// Number of orders other than [`Order::Serve`] that the signer has executed since it connected to the supervisor.
     pub orders: u64,
-    /// The result of the last [`Order::Check`]: why the certificate and the key can't be used; empty if they can.
+    /// The result of the last [`Order::Check`]: why the certificate and the key can't be used. Empty if they can, or if `palabre.toml` is invalid.
     pub checked: String,
     /// The parts of the signer's sandbox that the kernel enforces.
     pub sandbox: String,

@@ -72,9 +72,10 @@ pub enum Tap {
 /// When a page sent and received sound.
 #[derive(Clone, Debug)]
 pub struct Stages {
-    /// For each chunk sent: the age of its first sample in ms, and its number of samples.
+    /// For each chunk that the page has sent: the age of its first sample in ms when it was sent, and its number of samples.
     pub sent: Vec<(f64, f64)>,
-    /// For each chunk received: the position of its first sample in [`Tap::Stream`], the wall-clock time in ms, and its SEQ.
+    /// For each chunk that the page has received: the position of its first sample in [`Tap::Stream`], the wall-clock time of its arrival in ms,
+    /// and its SEQ.
     pub arrived: Vec<(f64, f64, f64)>,
 }
 
@@ -110,7 +111,7 @@ impl Browser {
         arguments.push(format!("--lang={language}"));
         arguments.push(format!("--accept-lang={language}"));
         let capabilities = json!({
-            // A page with an endless frame never finishes loading.
+            // Don't wait until a page is loaded: a page with an endless frame never finishes loading.
             "pageLoadStrategy": "none",
             "acceptInsecureCerts": true,
             "goog:chromeOptions": { "args": arguments, "prefs": { "intl.accept_languages": language } },
@@ -228,7 +229,7 @@ impl Browser {
         Ok(())
     }
 
-    /// Returns how many samples were recorded, and their rate in Hz.
+    /// Returns how many samples this tap has recorded since the page was opened, and their rate in Hz.
     pub fn tapped(&self, tap: Tap) -> Result<(usize, u32)> {
         let (count, rate_hz) = self.two_numbers(&format!("return window.palabreTap.length({})", tap.name()))?;
         Ok((count, u32::try_from(rate_hz)?))
@@ -290,7 +291,8 @@ impl Browser {
         self.two_numbers("return window.palabreTap.counts()")
     }
 
-    /// Returns when chunks were sent and received. Leaves out the first `sent` sent chunks and the first `arrived` received chunks.
+    /// Returns the measured values of each chunk sent and of each chunk received. Leaves out the first `sent` sent chunks and the first `arrived`
+    /// received chunks.
     pub fn tap_stages(&self, (sent, arrived): (usize, usize)) -> Result<Stages> {
         let value = self.run(&format!("return window.palabreTap.stages({sent}, {arrived})"))?;
         let rows = |name: &str| value[name].as_array().cloned().unwrap_or_default();

@@ -70,7 +70,7 @@ impl Client {
         self.secure(tcp)
     }
 
-    /// Returns the same client without session tickets: each connection is a full handshake.
+    /// Returns a copy of this client that resumes no TLS session: each of its connections is a full handshake.
     #[must_use]
     pub fn without_tickets(&self) -> Self {
         let mut config = ClientConfig::clone(&self.config);
@@ -139,7 +139,8 @@ impl Client {
     }
 }
 
-/// Connects to a port of 127.0.0.1. The server's kernel makes its buffer for the connection small, because the segments are small.
+/// Connects to a port of 127.0.0.1 with a small receive buffer and small segments. Because of the small segments, the kernel makes the server's
+/// send buffer small too.
 fn narrow(port: u16) -> Result<TcpStream> {
     let socket = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     setsockopt(&socket, sockopt::RcvBuf, &NARROW_BYTES)?;
@@ -149,7 +150,7 @@ fn narrow(port: u16) -> Result<TcpStream> {
 }
 
 impl Answer {
-    /// Returns the number of bytes that have arrived and were not read, at most [`WAITING_BYTES_MAX`].
+    /// Returns the number of bytes that have arrived from the server and that this client has not read, at most [`WAITING_BYTES_MAX`].
     pub(crate) fn waiting_bytes(&self) -> io::Result<usize> {
         self.tls.sock.peek(&mut vec![0; WAITING_BYTES_MAX])
     }

@@ -1,7 +1,7 @@
 //! Finds one sound in another by normalised cross-correlation, window by window.
 //!
-//! Two browsers have two clocks, and a player changes its speed by up to 0.1 %, so two long recordings never match. Windows of 150 ms do. Each
-//! is aligned separately: coarsely at a low sample rate, then to 0.02 ms.
+//! Two browsers have two clocks, and a player changes its speed by up to 0.1 %, so two long recordings never match. Windows of 150 ms match.
+//! Each window is aligned separately: coarsely at a low sample rate, then to 0.02 ms.
 
 use palabre_sound::convert::Converter;
 use palabre_sound::measure::{align, rms_dbfs};
@@ -42,7 +42,8 @@ pub fn convert(samples: &[i16], from_hz: u32, to_hz: u32) -> Vec<i16> {
     out
 }
 
-/// Returns the best match in `other` of each window of speech in `reference`. Both are at [`RATE_HZ`]. `other` may be later by `max_lag_ms`.
+/// Returns the best match in `other` of each window of speech in `reference`. Both are at [`RATE_HZ`]. A sound may be up to `max_lag_ms` later in
+/// `other` than in `reference`.
 #[must_use]
 pub fn find(reference: &[i16], other: &[i16], max_lag_ms: usize) -> Vec<Match> {
     let (coarse_reference, coarse_other) = (convert(reference, RATE_HZ, COARSE_HZ), convert(other, RATE_HZ, COARSE_HZ));

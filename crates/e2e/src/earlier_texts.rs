@@ -13,7 +13,7 @@ pub fn stay_in_place(suite: &Suite, page: &impl Page) -> Result<()> {
     if page.run("return document.getElementById('messages').hidden")? == true {
         page.click("#messages-toggle")?;
     }
-    // In a low list, two messages are enough to scroll.
+    // Make the list so low that two messages are enough to scroll it.
     page.run(&format!("{LIST}.style.maxHeight = '4rem'"))?;
     page.run(&format!("{LIST}.scrollTop = 0"))?;
     suite.post("p02", "/say", "below")?;

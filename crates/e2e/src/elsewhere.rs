@@ -47,7 +47,7 @@ impl Elsewhere {
         let (heads, html) = (Arc::clone(&server.heads), html.to_owned());
         std::thread::spawn(move || {
             for tcp in listener.incoming().flatten() {
-                // Add the text of this connection before its request arrives, so that a connection without a request is counted too.
+                // Add an empty text for this connection before its request arrives, so that a connection without a request is counted too.
                 let number = locked(&heads).len();
                 locked(&heads).push(String::new());
                 let (heads, tls, html) = (Arc::clone(&heads), tls.clone(), html.clone());

@@ -16,7 +16,8 @@ use crate::keyboard::Page;
 use crate::suite::{Suite, TIMEOUT};
 use crate::wait::wait_for;
 
-/// One text a line. `\u{9}` is the character with this number, and `EVIL` is the address of another server. Each script sets `window.xss`.
+/// One text a line. In a text, `\u{9}` stands for the character with this number, and `EVIL` for the address of another server. Each script sets
+/// `window.xss`.
 const TEXTS: &str = include_str!("hostile-texts.txt");
 /// Maximum length of a message in characters.
 const MESSAGE_CHARS: usize = 500;
@@ -120,7 +121,7 @@ impl<'a, P: Page> Attacked<'a, P> {
         let found = self.page.run("return [window.xss ?? null, window.noticed]")?;
         ensure!(found == json!([null, []]), "scripts, dialogs, violations of the policy: {found}");
         let mut new: Vec<_> = self.kinds()?.difference(&self.harmless).cloned().collect();
-        // The page hides parts that have nothing to show.
+        // Ignore the attribute `hidden`, which the page sets on parts that have nothing to show.
         new.retain(|kind| !kind.ends_with(" hidden"));
         ensure!(new.is_empty(), "the texts became elements or attributes: {new:?}");
         let requests = self.elsewhere.heads();
@@ -255,7 +256,8 @@ impl<'a, P: Page> Attacked<'a, P> {
         self.page.wait_until(&format!("{} === {}", name("p02"), json!(of_file)))
     }
 
-    /// Puts texts into the settings that the browser stores and into the address, and reloads the page. The listener sends the kept messages again.
+    /// Puts texts into the settings that the browser stores and into the address, and reloads the page. Checks that the page then shows the
+    /// messages `kept`, which the listener sends again.
     fn shows_stored_texts(&self, kept: &[String]) -> Result<()> {
         self.page.run(
             "const text = '<img/src=x/onerror=xss=1>';

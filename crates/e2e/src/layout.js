@@ -7,7 +7,7 @@ const all = (selector) => [...document.querySelectorAll(selector)].filter(seen);
 const root = document.documentElement;
 
 if (Math.max(root.scrollWidth, document.body.scrollWidth) > innerWidth) say(root, 'is wider than the window');
-// Allow half a pixel, because browsers round lengths.
+// Allow a deviation of half a pixel, because browsers round lengths.
 const isInside = (inner, outer) => inner.left >= outer.left - 0.5 && inner.right <= outer.right + 0.5;
 for (const element of all('button, input, select, summary, h1, h2, strong, .name, .message, .recorded, .connection')) {
   if (!isInside(box(element), { left: 0, right: innerWidth })) say(element, 'is beyond the edge of the window');

@@ -181,7 +181,7 @@ mod tests {
         let mut received = Vec::new();
         from_client.read_to_end(&mut received).unwrap();
         assert_eq!(received.len(), 50_000);
-        // 50 000 bytes at 100 000 bytes per second.
+        // At 100 000 bytes per second, 50 000 bytes take half a second.
         assert!(started.elapsed() >= Duration::from_millis(500), "{:?}", started.elapsed());
     }
 }

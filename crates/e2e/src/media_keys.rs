@@ -32,7 +32,7 @@ impl MediaKeys {
         Ok(keys)
     }
 
-    /// Presses a key, a method of MPRIS: `Play` or `Pause`. Waits until the browser takes media keys.
+    /// Waits until the browser takes media keys, then presses the key `Play` or `Pause`, which is a method of MPRIS.
     pub(crate) fn press(&self, key: &str) -> Result<()> {
         let player = wait_for("the browser to take media keys", TIMEOUT, || {
             let names = self.call("org.freedesktop.DBus", "/", "org.freedesktop.DBus.ListNames").ok()?;

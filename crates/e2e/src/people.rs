@@ -48,7 +48,8 @@ impl People {
         self.recordings.iter().map(Recording::len).collect()
     }
 
-    /// Waits until each participant has heard all others, and not itself, for half a second after `since`.
+    /// Waits until each participant has heard the tones of all others, and not its own, during the last half second of its recording. This half
+    /// second begins after `since`.
     pub fn wait_until_all_hear_the_others(&self, since: &[usize], timeout: Duration) -> Result<()> {
         for (participant, (recording, &since)) in self.recordings.iter().zip(since).enumerate() {
             let mut last = None;
@@ -62,8 +63,8 @@ impl People {
         Ok(())
     }
 
-    /// Returns for each tone whether it is in the last half second of a recording: true within 3 dB of its level, false 40 dB below it, else
-    /// `None`.
+    /// Returns for each tone whether it is in the last half second of a recording: true within 3 dB of its level, false more than 40 dB below it,
+    /// else `None`. Returns `None` instead of the list if this half second begins before `since`.
     fn heard(&self, recording: &Recording, since: usize) -> Option<Vec<Option<bool>>> {
         let window = recording.rate_hz as usize / 2;
         let start = recording.len().checked_sub(window).filter(|&start| start >= since)?;

@@ -25,7 +25,7 @@ const MICROPHONE: &str = "loudspeaker";
 pub(crate) struct Sound {
     child: Child,
     dir: tempfile::TempDir,
-    /// A program that plays a voice, if the microphone hears one.
+    /// The program that plays the voice for the microphone, if there is a voice.
     voice: Option<Child>,
 }
 

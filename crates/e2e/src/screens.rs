@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::browser::Browser;
 
-/// Maximum time to wait until another test has fetched axe-core.
+/// Maximum time to wait while another test fetches axe-core.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A window, text size and colours.
@@ -95,7 +95,8 @@ pub fn check(browser: &Browser, name: &str) -> Result<()> {
     check_on(browser, name, &displays())
 }
 
-/// Like [`check`], for a screen that differs from a checked one only in its texts: usually only on the phone and on the two smallest displays.
+/// Like [`check`], for a screen that differs only in its texts from a screen that is already checked. Unless `PALABRE_LOOKS=all`, checks only three
+/// displays: the phone, the one with large text, and the one at 400 %.
 pub fn check_state(browser: &Browser, name: &str) -> Result<()> {
     let is_needed = |display: &Display| is_complete() || ["phone", "text-200", "zoom-400"].contains(&display.name);
     let few: Vec<_> = displays().into_iter().filter(|(display, _)| is_needed(display)).collect();
@@ -193,7 +194,7 @@ fn violations(browser: &Browser, is_forced: bool) -> Result<Vec<String>> {
     texts(&browser.run("scrollTo(0, 0); return window.axeSays")?)
 }
 
-/// Returns the controls that are, including their labels, less than 44 CSS pixels wide or high.
+/// Returns the controls that are less than 44 CSS pixels wide or high. A control inside a label has the size of the label.
 fn small_targets(browser: &Browser) -> Result<Vec<String>> {
     let small = browser.run(
         "return [...document.querySelectorAll('button, input, select, summary, a')]

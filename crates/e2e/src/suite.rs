@@ -17,7 +17,8 @@ use crate::wait::wait_for;
 /// Timeout for everything that a test waits for. Long, because test machines are shared.
 pub const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A running `palabre try` with its daemons, the only one of this test program. Dropping this value ends it.
+/// A running `palabre try` with its daemons. Each test starts its own; other tests of this test program wait until this value is dropped. Dropping
+/// it ends the processes.
 #[derive(Debug)]
 pub struct Suite {
     child: Child,

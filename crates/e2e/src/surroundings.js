@@ -61,14 +61,14 @@
   });
 
   window.happens = {
-    // The browser suspends sound until a user gesture.
+    // Simulates a browser that suspends sound until a user gesture.
     holdBack: () => {
       const context = seen.contexts.at(-1);
       context.resume = () => new Promise(() => {});
       context.suspend();
     },
     letGo: () => { delete seen.contexts.at(-1).resume; },
-    // A telephone call on iOS: the context is interrupted until resume() is called.
+    // Simulates a telephone call on iOS: the context is interrupted until resume() is called.
     call: () => {
       const context = seen.contexts.at(-1);
       Object.defineProperty(context, 'state', { configurable: true, value: 'interrupted' });
@@ -85,14 +85,14 @@
       mediaDevices.enumerateDevices = async () => [...await enumerate(), headset];
       mediaDevices.dispatchEvent(new Event('devicechange'));
     },
-    // The computer was suspended: the wall clock advanced, the monotonic clock didn't.
+    // Simulates that the computer was suspended: the wall clock advances, the monotonic clock stands still.
     wakeUp: () => {
       const [{ now }, stood] = [Date, performance.now()];
       Date.now = () => now() + 200000;
       performance.now = () => stood;
     },
     timeGoesOn: () => { delete performance.now; },
-    // The browser releases the screen wake lock of a hidden page.
+    // Simulates that the page was hidden: the browser has released the screen wake lock.
     hideAndShow: () => {
       seen.screen.at(-1).released = true;
       document.dispatchEvent(new Event('visibilitychange'));

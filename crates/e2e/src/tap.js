@@ -134,7 +134,7 @@
     connect.call(node, recorder(context, name));
   }
 
-  // Returns the recorder of a context. The recorder sums its inputs, as the destination does.
+  // Returns the recorder of a context with this name. The recorder sums its inputs, as the destination does.
   function recorder(context, name) {
     const made = recorders.get(context) ?? new Map();
     recorders.set(context, made);

@@ -11,7 +11,7 @@ use palabre_e2e::processes::programs;
 use palabre_e2e::suite::{Link, Suite, TIMEOUT};
 use palabre_e2e::wait_for;
 
-/// Offsets of the clock in seconds, one after another: an hour later, an hour earlier, forty days later, and right again.
+/// Offsets of the clock in seconds from the right time, one after another: an hour ahead, an hour behind, forty days ahead, and right again.
 const OFFSETS_S: [i64; 4] = [3600, -3600, 40 * 86_400, 0];
 
 /// Compiles the library that adds the offset.

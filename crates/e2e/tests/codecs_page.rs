@@ -19,7 +19,7 @@ use serde_json::json;
 /// Frequency of the other participant's tone.
 const TONE_HZ: f64 = 500.0;
 
-/// A test that listens for gaps has the processors for itself. The other tests run beside each other.
+/// While a test that listens for gaps runs, no other test of this program runs. The other tests run at the same time.
 static PROCESSORS: RwLock<()> = RwLock::new(());
 
 fn alone() -> RwLockWriteGuard<'static, ()> {
@@ -172,7 +172,7 @@ fn page_compresses_both_directions_when_the_line_becomes_too_slow() {
     join(&browser, "auto");
     plays(&browser, "PCM 16");
     browser.wait_until("palabreState.uplinkCodec === 'PCM 16' && palabreState.sent > 10").unwrap();
-    // PCM needs 550 kbit/s down and 400 kbit/s up.
+    // PCM needs 550 kbit/s down and 400 kbit/s up, more than the line now carries.
     line.change(Delays { rtt, bits_per_s: 128_000, ..Delays::default() });
     browser.wait_until("palabreState.codec.startsWith('Opus') && palabreState.uplinkCodec.startsWith('Opus')").unwrap();
     // The PCM that still waits in the line delays the first chunks in Opus, so chunks may be lost. After that the line carries every chunk.

@@ -10,7 +10,7 @@ use std::process::Command;
 /// Number of lines of README.md that are visible without scrolling.
 const FIRST_SCREEN_LINES: usize = 60;
 
-/// The commands that try and test everything.
+/// The commands that try Palabre and run all its tests. A block in the first lines of README.md must consist of them.
 const COMMANDS: [&str; 2] = ["scripts/try", "scripts/test"];
 
 /// The files and directories in the top level of the repository, without licences and dot-files.

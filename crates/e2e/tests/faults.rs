@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use palabre_e2e::faults::{Options, Row, run};
 
-/// Maximum number of wrong mixes of one participant after a fault. A busy machine delays a chunk of a talker more than all earlier chunks; then the mixer's
-/// buffer of this talker runs dry, which disturbs one or two mixes. A fault that changes the mixes of other participants makes 22 of them wrong while
-/// it lasts.
+/// Maximum number of wrong mixes of one participant after a fault. A busy machine delays a chunk of a talker more than all earlier chunks; then the
+/// mixer's buffer of this talker runs dry, which disturbs one or two mixes. A fault that does change the mixes of the other participants makes 22
+/// mixes of each wrong while it lasts.
 const MIXES_MAX: u64 = 4;
 
 #[test]
@@ -34,7 +34,7 @@ fn faults_of_one_participant_cost_the_others_nothing() {
         let harms = |row: &&Row| row.others.records > 0 || row.others.worst_mixes > MIXES_MAX;
         let harmed: Vec<_> = rows.iter().filter(harms).map(|row| row.what).collect();
         assert_eq!(harmed, Vec::<&str>::new());
-        // The swarm must notice the losses that these faults cause.
+        // Check that the measurement notices losses: these two faults must cause some.
         let row = |what: &str| rows.iter().find(|row| row.what == what).unwrap();
         assert!(row("half of the listeners are stopped").lost.records > 0);
         let talker = row("SIGSTOP of a talker's listener");

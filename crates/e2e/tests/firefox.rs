@@ -53,7 +53,7 @@ const KEEP_TRACK: &str = "
         return stream;
     };";
 
-/// Checks that the page notices that its microphone delivers only zeros, and that the microphone works again.
+/// Checks that the page reports a microphone that delivers only zeros, and no longer reports it when the microphone delivers sound again.
 fn notices_a_silent_microphone(firefox: &Firefox) {
     for (enabled, state) in [(false, "silent"), (true, "on")] {
         firefox.run(&format!("window.track.enabled = {enabled}")).unwrap();
@@ -79,7 +79,7 @@ fn level_in(firefox: &Firefox, card: &str) -> Option<f64> {
     Some(goertzel_dbfs(&samples[half..2 * half], OUTPUT_HZ, TONE_HZ))
 }
 
-/// Waits until only this sound card plays the tone.
+/// Waits until this sound card plays the tone and the other one doesn't.
 fn assert_plays_in(firefox: &Firefox, card: &str) {
     let other = if card == FIRST_CARD { SECOND_CARD } else { FIRST_CARD };
     let plays = |card| level_in(firefox, card).map(|level| level > -23.0);

@@ -60,7 +60,7 @@ impl Room {
     fn assert_no_loss(&self) {
         let said = self.words.stop();
         let _ = wait_for("the last word", TIMEOUT, || (self.words_heard().len() >= said).then_some(()));
-        // The last word is complete when silence follows.
+        // Wait for half a second of sound more, so that the recording contains the whole last word and the silence after it.
         let length = self.recording.len();
         wait_for("silence", TIMEOUT, || (self.recording.len() > length + 12_000).then_some(())).unwrap();
         let (heard, reconnections) = (self.words_heard(), self.recording.reconnections());
@@ -120,7 +120,7 @@ fn bodies_that_are_no_wav_are_refused_and_wrong_sizes_are_ignored() {
         assert_eq!(post(client, link, &[b"\xff\xfb\x90\x00".as_slice(), &[0x55; 4096]].concat()), 415, "an MP3");
         assert_eq!(post(client, link, b"ID3\x04\0\0\0\0\0\x23TIT2 and so on, more than forty-four bytes of it"), 415);
 
-        // A WAV of 100 ms, whose header first declares 4 GB and then 0 bytes.
+        // WAVs of 100 ms, whose headers declare wrong lengths of the sound: 4 GB, 0 bytes and 7 bytes.
         let sound = vec![0u8; 4800];
         for size in [u32::MAX, 0, 7] {
             assert_eq!(
@@ -150,7 +150,7 @@ fn bodies_that_are_no_wav_are_refused_and_wrong_sizes_are_ignored() {
 fn endless_heads_and_unfinished_handshakes_are_closed() {
     others_lose_nothing(|room| {
         let (client, link) = room.victim();
-        // Open half of the maximum number of connections, and send nothing on them.
+        // Open half as many connections as `limits.connections` allows, and send nothing on them.
         let silent: Vec<_> = (0..24).map(|_| TcpStream::connect(("127.0.0.1", link.port)).unwrap()).collect();
         let garbage: Vec<_> = (0..4)
             .map(|_| {
@@ -159,7 +159,7 @@ fn endless_heads_and_unfinished_handshakes_are_closed() {
                 tcp
             })
             .collect();
-        // A client that finishes its handshake is served meanwhile or soon after, when the listener has closed the silent connections.
+        // A client that finishes its handshake is served at the latest when the listener has closed the silent connections.
         wait_for("an answer", TIMEOUT, || client.get(link, "/me").ok().filter(|answer| answer.status == 200)).unwrap();
         for mut tcp in silent.into_iter().chain(garbage) {
             tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -168,7 +168,7 @@ fn endless_heads_and_unfinished_handshakes_are_closed() {
         }
 
         let long = format!("X-Long: {}", "x".repeat(1 << 20));
-        // The response is lost if the listener closes the connection before it has read all of the head.
+        // Ignore an error: the response is lost if the listener closes the connection before it has read all of the head.
         if let Ok(answer) = client.request(link, "GET", "/me", &[&bearer(link), &long], b"") {
             assert_eq!(answer.status, 431);
         }
@@ -212,7 +212,7 @@ fn websocket_is_closed_after_a_chunk_of_invalid_size() {
 fn stray_byte_and_second_reader_disturb_one_pipe_only() {
     others_lose_nothing(|room| {
         let dir = room.suite.room();
-        // Another member of the group writes a single byte, half a sample, into the victim's mic.
+        // Another process that may open the victim's `mic` writes a single byte, half a sample, into it.
         let mut mic = OpenOptions::new().write(true).custom_flags(0o4000).open(dir.join("p02/mic")).unwrap();
         mic.write_all(&[0x7f]).unwrap();
         drop(mic);
@@ -245,7 +245,7 @@ fn stray_byte_and_second_reader_disturb_one_pipe_only() {
 fn client_that_reads_again_after_ten_seconds_hears_new_sound() {
     others_lose_nothing(|room| {
         let (client, link) = room.victim();
-        // A client that doesn't read fills its socket; the listener then skips its stream.
+        // If a client doesn't read, its socket fills. Then the listener leaves out records of the client's stream.
         let mut stuck = client.get(link, "/listen").unwrap();
         assert_eq!(stuck.status, 200);
         let fresh = client.record(link).unwrap();

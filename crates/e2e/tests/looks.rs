@@ -56,7 +56,7 @@ fn assert_names(browser: &Browser, some: &[&str]) {
 /// Checks the page of an invitation link, which has no script, and the page without microphone permission.
 fn check_invitation(suite: &Suite) {
     let printed = suite.palabre(&["invite", "max", "--display-name", NAMES[0], "--once"]).unwrap();
-    // The reason why the participant joins muted must fit on the screen besides the long name.
+    // Make the guest join muted: the reason for that must fit on the screen together with the long name.
     let file = suite.dir().join("etc/participants.d/max.toml");
     fs::write(&file, format!("join-muted = true\n{}", fs::read_to_string(&file).unwrap())).unwrap();
     suite.palabre(&["reload"]).unwrap();
@@ -279,7 +279,7 @@ fn rooms_with_few_and_many_and_long_names_are_accessible() {
     let row = |name: &str| format!("[data-name={name}] button");
     browser.run(&format!("document.querySelector('{}').focus()", row("p20"))).unwrap();
     browser.wait_until("document.activeElement.closest('.person')").unwrap();
-    // A raised hand moves the row, and the focus with it.
+    // A raised hand moves p20's row in the list, and the focus moves with the row.
     let raised = |n: usize| match n {
         19 => "here hand 2",
         20 => "here hand",
@@ -348,7 +348,7 @@ fn keys_talk_mute_and_raise_a_hand_also_on_clicked_buttons_but_not_in_fields_or_
     browser.click("#settings-close").unwrap();
     browser.run("document.activeElement.blur()").unwrap();
     press("h");
-    // The page handles the key before this script.
+    // The page has handled the key before this script runs.
     assert_eq!(browser.run("return palabreState.hand").unwrap(), true);
 }
 

@@ -23,7 +23,7 @@ const FRAME: usize = 480;
 /// The people of the machine `paris` in its file.
 const PEOPLE: &str = "alice\there\ttalking -21.3\tAlice\nbob\there hand\t-\tBob le Bricoleur\ncarol\there muted\t-\tCarole\ndan\taway\t-\tDan\n";
 
-/// The machine `paris`: writes its file, and its sound into a pipe, as the program that connects machines does.
+/// A simulated machine `paris`: the test writes its file, and its sound into a pipe, as `palabre-bridge` does for a real machine.
 struct Paris {
     room: RoomDir,
     inbox: Inbox,
@@ -102,7 +102,7 @@ fn hears_tone(browser: &Browser, is_heard: bool) {
     .unwrap();
 }
 
-/// Checks that the panel of a person on another machine says why there is no volume, also to a user of the keyboard.
+/// Checks that the panel of a person on another machine says why it has no volume control, also to a user of the keyboard.
 fn says_why_there_is_no_volume(browser: &Browser) {
     let row = "#people [data-name=\"alice@paris\"]";
     let controls = format!(
@@ -133,7 +133,7 @@ fn pages_on_two_machines_talk_see_and_write_to_each_other() {
     loudness_is(&lyon, |dbfs| dbfs > -45.0);
     loudness_is(&paris, |dbfs| dbfs > -45.0);
     check(&paris, "two-machines").unwrap();
-    // The participant on the machine `paris` still talks. This sound must not come back from the machine `lyon`.
+    // The participant on the machine `paris` still talks. The machine `lyon` must not send this sound back to `paris`.
     lyon.click("#mute").unwrap();
     paris.wait_until(&has("alice@lyon", "silenced")).unwrap();
     loudness_is(&paris, |dbfs| dbfs < -80.0);

@@ -39,12 +39,12 @@ fn metrics_and_status_show_talkers_and_lost_sound() {
         of_p01("streams"),
         of_p01("resident_memory_bytes"),
     ];
-    // Mixer and listeners report every few seconds.
+    // Mixer and listeners write their counters every few seconds, so wait for the metrics.
     let all_there =
         || wanted.iter().all(|metric| value(&page(), metric).is_some_and(|value| value > 0.0)).then_some(());
     wait_for("every metric", TIMEOUT, all_there).map_err(|error| format!("{error}\n{}", page())).unwrap();
     assert_eq!(value(&page(), "palabre_up"), Some(1.0));
-    // Run both parts at the same time, because both wait most of the time.
+    // Run both checks at the same time, because both wait most of the time.
     std::thread::scope(|scope| {
         scope.spawn(|| a_guest_hears_until_their_key_ends(&people.suite));
         the_operator_sees_talkers_and_lost_sound(&people.suite);
@@ -86,7 +86,7 @@ fn a_guest_hears_until_their_key_ends(suite: &Suite) {
     assert_eq!(stream.status, 200);
     assert!(suite.client.get(&link, "/me").unwrap().text().unwrap().contains("\"listen_only\":true"));
     assert_eq!(suite.client.get(&link, "/speak").unwrap().status, 404);
-    // The connection breaks, since the process is killed.
+    // Ignore the error: the connection breaks when the listener of the expired guest is killed.
     let _ = std::io::copy(&mut stream, &mut std::io::sink());
     let closed = || suite.client.get(&link, "/me").ok().filter(|me| me.status == 401);
     wait_for("the expired access key to be refused", TIMEOUT, closed).unwrap();

@@ -73,7 +73,7 @@ impl Machine {
         fs::read_to_string(self.directory.path().join("log")).unwrap()
     }
 
-    /// Runs `palabre export … | palabre import …` with this machine as the old one.
+    /// Runs `palabre export … | palabre import …` to move participants from this machine to the machine `new`.
     fn export_to(&self, new: &Self, names: &[&str], arguments: &[&str]) -> String {
         let mut export = self.command(&[&["export"], names].concat()).stdout(Stdio::piped()).spawn().unwrap();
         let mut import = new.command(&[&["import"], arguments].concat());
@@ -135,7 +135,7 @@ fn previous_key_opens_the_page_on_the_new_machine() {
 
     let printed = old.export_to(&new, &["alice"], &[]);
     let port = new.load("alice").port;
-    // The ranges of the machines differ, so the port is another one.
+    // The port ranges of the two machines differ, so the participant has another port on the new machine.
     assert!(
         printed.contains(&format!("alice: the port is {port} instead of {}, because port", link.port)),
         "{printed}"

@@ -140,7 +140,7 @@ fn page_stream_and_microphone_work_behind_nginx_and_haproxy() {
         wait_for_voice(browser);
         assert_eq!(browser.run("return palabreState.uplinkKind").unwrap(), "websocket");
     }
-    // Browsers ask for /favicon.ico, and nginx logs the field Referer with errors. This field must not contain the key of the link.
+    // Browsers ask for /favicon.ico, and nginx logs failed requests with their field Referer. This field must not contain the key of the link.
     let log = std::fs::read_to_string(directory.path().join("error.log")).unwrap();
     assert!(!log.contains("?key="), "{log}");
     // The cookie is valid on the listener's own port too: cookies don't depend on the port, and both proxies' names are local.

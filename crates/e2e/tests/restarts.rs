@@ -91,7 +91,8 @@ fn restart_all_replaces_one_listener_at_a_time_and_stops_at_a_failure() {
     people.suite.palabre(&["stop", "p01"]).unwrap();
     let certificate = people.suite.dir().join("etc/tls/cert.pem");
     std::fs::write(&certificate, "this is no certificate\n").unwrap();
-    // This signer still has the previous certificate, with which listeners would start. The next signer finds only the invalid file.
+    // The running signer still has the previous certificate, with which listeners would start. Kill it, because the next signer finds only the
+    // invalid file.
     people.suite.kill("palabre-signer", "").unwrap();
     let refused = people.suite.palabre(&["restart", "--all", "--json"]).unwrap_err().to_string();
     assert!(
@@ -119,7 +120,7 @@ impl Stream {
         Self { answer: wait_for("a stream", TIMEOUT, open).unwrap(), text: String::new() }
     }
 
-    /// Returns kind and SEQ of the next record, or `None` at the end of the stream.
+    /// Returns the kind and the SEQ of the stream's next record, or `None` at the end of the stream.
     fn record(&mut self) -> Option<(u8, u64)> {
         loop {
             while let Some((record, rest)) = self.text.split_once("</script>") {
@@ -138,7 +139,8 @@ impl Stream {
         }
     }
 
-    /// Returns the SEQ of the next sound record, or `None` if the stream ends or the next process of the listener takes over.
+    /// Returns the SEQ of the next sound record. Returns `None` at the end of the stream, or if a record says that the listener's next process
+    /// takes over.
     fn sound(&mut self) -> Option<u64> {
         loop {
             match self.record()? {
@@ -249,7 +251,7 @@ fn invitation_link_admits_one_browser_permanently_and_a_preview_does_not_use_it(
     assert_eq!(answers[winners[0]].header("location"), Some("./"));
     answers.into_iter().filter(|answer| answer.status != 303).for_each(is_refused_as_used);
     listed("used");
-    // A browser that lost the response can submit the form again.
+    // The browser that has used the link, but lost the response, can submit the form again.
     assert!(submit(&suite, &link, &forms[winners[0]], &own).header("set-cookie").is_some());
 
     let cookie = format!("Cookie: {}", cookie.split_once(';').unwrap().0);
@@ -259,7 +261,7 @@ fn invitation_link_admits_one_browser_permanently_and_a_preview_does_not_use_it(
         wait_for(&format!("access after {after}"), TIMEOUT, is_in).unwrap();
         assert_eq!(status(&format!("Cookie: __Host-palabre-p01={other}")).unwrap(), 401, "{after}");
         is_refused_as_used(submit(&suite, &link, &forms[(winners[0] + 1) % forms.len()], &own));
-        // The browser with the cookie can open the link again; others can't.
+        // The browser that has the cookie can open the link again; a client without the cookie can't.
         let again =
             |lines: &[&str]| suite.client.request(&link, "GET", &format!("/?key={}", link.key), lines, b"").unwrap();
         let inside = again(&[&cookie]);

@@ -50,7 +50,7 @@ impl Room {
         }
         let suite = Suite::start_from(programs.path(), 3).unwrap();
         let (page, watcher) = (join(&suite.links[0]), join(&suite.links[1]));
-        // The page keeps only the last 100 messages.
+        // Collect the texts of all messages, because the page keeps only the last 100.
         page.run(
             "window.texts = [];
              new MutationObserver((changes) => {
@@ -88,7 +88,7 @@ impl Room {
             (p01["pid"] == self.listener() && has_streams).then_some(())
         };
         wait_for("the report of the listener", TIMEOUT, reported).unwrap();
-        // The presence of p03 takes the same path to the watcher as the presence of p01, and arrives after it.
+        // Let p03 raise and lower a hand: this presence takes the same path to the watcher as p01's presence, and arrives after it.
         for hand in [true, false] {
             let show = json!({ "hand": hand, "microphone": "open" }).to_string();
             let shown =
@@ -100,7 +100,7 @@ impl Room {
         }
     }
 
-    /// Checks that neither hand nor mute disappears during an event, and that all messages sent meanwhile arrive.
+    /// Checks that p01's raised hand and mute never disappear from the other page during `event`, and that all messages sent meanwhile arrive.
     fn survives(&self, what: &str, event: impl FnOnce(&Self)) {
         self.watcher.run("losses = 0").unwrap();
         let sender = Sender::start(self, what);
@@ -150,7 +150,7 @@ impl Room {
         assert!(missing.is_empty() && shown.len() == sent.len(), "{what}: missing {missing:?} in {shown:?}");
     }
 
-    /// Waits until the listener `old` has ended and another one serves.
+    /// Waits until the listener's process `old` has ended.
     fn wait_for_replacement(&self, old: u32) {
         let gone = || (!Path::new(&format!("/proc/{old}")).exists()).then_some(());
         wait_for("the end of the previous listener", TIMEOUT, gone).unwrap();
@@ -242,7 +242,8 @@ fn hand_mute_and_messages_return_after_a_process_is_killed() {
     shows_the_queue_of_hands(&room);
 }
 
-/// Checks that raised hands are in the order of time, with their places, after each page's own participant. p01's hand is raised at first.
+/// Checks that each page lists its own participant first, then the others with raised hands in the order of time, each with its place in this
+/// order. p01's hand must be raised before the call.
 fn shows_the_queue_of_hands(room: &Room) {
     let shown = "[...document.querySelectorAll('#people .person.hand')].map((row) => `${row.dataset.name} ${row.querySelector('.mark').textContent.match(/hand raised, no. (\\d+)/)?.[1]}`).join()";
     let are = |page: &Browser, hands: &str| page.wait_until(&format!("{shown} === '{hands}'")).unwrap();

@@ -51,7 +51,7 @@ fn pages_show_talking_muting_hands_and_messages_of_each_other() {
     let line = Line::to(suite.links[0].port, Delays::default()).unwrap();
     let first = join_over(&line, &suite.links[0]);
     let second = join(&suite.links[1]);
-    // In `palabre try` the second page joins muted, against feedback.
+    // Only the first participant of `palabre try` joins unmuted, against feedback. So the second page joins muted.
     first.wait_until(&has("p02", "silenced")).unwrap();
     second.click("#mute").unwrap();
     first.wait_until(&format!("{} && !{}", has("p02", "talking"), has("p02", "silenced"))).unwrap();

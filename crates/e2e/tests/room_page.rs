@@ -88,7 +88,7 @@ fn pages_show_who_talks_and_a_muted_page_is_silent() {
     second.wait_until(&talking).unwrap();
     first.wait_until(&talking).unwrap();
     first.click("#mute").unwrap();
-    // Neither a level nor a chunk arrives.
+    // Wait for a second in which neither a level nor a chunk arrives at the second page.
     let silent = format!("Number({}.style.getPropertyValue('--level')) === 0 && !({talking})", row("Participant 1"));
     let flows = "palabreState.chunks";
     wait_for("a second of silence", TIMEOUT, || {
@@ -116,7 +116,7 @@ fn volume_of_everything_and_of_one_participant_changes_the_rendered_level() {
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
     browser.wait_until("document.querySelector('#people [data-name=p01] .more')").unwrap();
     browser.click("#people [data-name=p01] .more").unwrap();
-    // The volume of everything, and then that of the talker alone.
+    // First the volume of the whole room, then the volume of the talker alone.
     for (slider, volume, expected_dbfs) in [
         ("volume", 100, TONE_DBFS),
         ("volume", 50, TONE_DBFS - 6.0),
@@ -168,7 +168,7 @@ fn stream_that_stops_without_an_end_is_reported_and_reopened_and_a_removed_parti
     browser.wait_until("palabreState.uplink === 'open' && palabreState.sent > 10").unwrap();
     shows_a_reaction(&browser);
     browser.run(SHORT_TIMEOUTS).unwrap();
-    // A listener stopped by SIGSTOP closes no connection.
+    // SIGSTOP stops the listener, but closes no connection.
     let listener = suite.process("palabre-listener", "p01").unwrap();
     signal(listener, "STOP").unwrap();
     write(&browser, "during the stall");
@@ -225,7 +225,8 @@ fn write(browser: &Browser, text: &str) {
     browser.type_into("#message-line", &format!("{text}\u{E007}")).unwrap();
 }
 
-/// Checks that the microphone sends nothing after two minutes without the server, until the user unmutes it. `sent` chunks were sent before.
+/// Checks that the page, after two minutes without the server, sends no sound of the microphone until the user unmutes it. `sent` is the number of
+/// chunks that the page sent before.
 fn comes_back_muted(browser: &Browser, sent: &serde_json::Value) {
     let notice =
         "document.querySelector('.notice.urgent strong')?.textContent === 'You are muted because you were away'";

@@ -66,7 +66,7 @@ fn melody_of_one_machine_is_heard_on_another_and_nothing_is_left_at_the_end() {
     let _lyon = listen(&machines.links[0][0]);
     let mut paris = listen(&machines.links[1][0]);
     let mut sound = paris.0.stdout.take().unwrap();
-    // Half a second at 24 kHz.
+    // Half a second of 16-bit samples at 24 kHz, in bytes.
     let mut piece = [0; 24_000];
     let is_heard = |piece: &[u8]| {
         let samples: Vec<i16> = piece.as_chunks::<2>().0.iter().map(|&pair| i16::from_le_bytes(pair)).collect();
@@ -99,7 +99,7 @@ fn open_shows_each_link_in_a_window_without_a_warning_and_closes_it_at_the_end()
     for link in &suite.links {
         let profile: PathBuf = suite.dir().join("browser").join(&link.name);
         let address = format!("https://localhost:{}/", link.port);
-        // Without trust in the certificate, or without a response, Chromium shows a page of its own.
+        // If Chromium doesn't trust the certificate, or gets no response, it shows an error page of its own with another title.
         let shown = |(url, title): &(String, String)| *url == address && title.contains("Palabre");
         let ready = wait_for("the page in its window", TIMEOUT, || windows(&profile)?.iter().any(shown).then_some(()));
         assert!(ready.is_ok(), "{:?}", windows(&profile));

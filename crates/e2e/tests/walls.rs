@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
 
-/// Libraries, and the only members that may depend on them directly.
+/// Libraries, each with the only members of the workspace that may depend on it directly.
 const ONLY: [(&str, &[&str]); 19] = [
     ("nkeys", &["palabre-bridge"]),
     ("async-nats", &["palabre-bridge"]),
@@ -28,7 +28,7 @@ const ONLY: [(&str, &[&str]); 19] = [
     ("nix", &["palabre-host", "palabre-room", "palabre-mixer", "palabre-swarm"]),
 ];
 
-/// Members that a member may depend on.
+/// Each member of the workspace, with the other members that it may depend on.
 const MEMBERS: [(&str, &[&str]); 15] = [
     ("palabre-sound", &[]),
     ("palabre-room", &[]),
@@ -52,7 +52,7 @@ const MEMBERS: [(&str, &[&str]); 15] = [
 /// Members that only tests depend on.
 const FOR_TESTS: [&str; 3] = ["palabre-e2e", "palabre-fuzz", "palabre-testing"];
 
-/// Libraries that a program must not depend on, directly or indirectly.
+/// Programs, each with the libraries that it must not depend on, directly or indirectly.
 const FORBIDDEN: [(&str, &[&str]); 7] = [
     ("palabre-recorder", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
     ("palabre-mixer", &["rustls", "httparse", "tungstenite", "toml", "tokio"]),
@@ -151,7 +151,7 @@ fn scripts_that_run_programs_build_all_of_them() {
     for script in std::fs::read_dir(scripts).unwrap().map(|entry| entry.unwrap().path()) {
         let text = std::fs::read_to_string(&script).unwrap();
         for line in text.lines().filter(|line| line.trim_start().starts_with("cargo build ")) {
-            // The variable `packages` of a script contains the packages of all programs, from scripts/stage.
+            // In the scripts, the variable `packages` has the packages of all programs. scripts/stage sets it.
             let is_complete = ["--workspace", "--example", "${packages[@]}"].iter().any(|part| line.contains(part));
             assert!(is_complete, "{}: {line}", script.display());
             built += 1;

@@ -67,7 +67,8 @@ fn pages_of_other_origins_read_nothing_change_nothing_and_frame_nothing() {
     let target = format!("https://localhost:{port}");
     let tls = suite.dir().join("etc/tls");
     let elsewhere = Elsewhere::with_tls(&tls, "<!doctype html><title>elsewhere</title><body>").unwrap();
-    // `localhost` is another service on the listener's host, to which the browser sends the participant's cookie too. `127.0.0.1` is another site.
+    // The page at `localhost` stands for another service on the listener's host, to which the browser sends the participant's cookie too. The page
+    // at `127.0.0.1` stands for another site.
     for host in ["localhost", "127.0.0.1"] {
         let outcomes = attack(&victim, &format!("https://{host}:{}/", elsewhere.port), &target);
         let other: Vec<_> = outcomes.iter().filter(|(_, outcome)| *outcome != "refused").collect();

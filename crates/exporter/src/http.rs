@@ -40,7 +40,7 @@ pub(crate) fn answer(client: &TcpStream, metrics: impl FnOnce() -> String) -> io
 
 /// The path and method of a request, or the reason why the request is refused.
 enum Target {
-    /// A GET or HEAD request of this path; the path is empty if it is unknown. The flag says whether the method is HEAD.
+    /// A GET or HEAD request of this path, which is `/metrics` or `/`; empty stands for all other paths. The flag says whether the method is HEAD.
     Path(&'static str, bool),
     MethodNotAllowed,
     Invalid,

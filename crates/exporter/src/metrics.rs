@@ -16,7 +16,7 @@ use crate::openmetrics::{Family, Labels, Samples};
 /// Measurements that the exporter makes itself: levels in the rooms, connections and resource usage.
 #[derive(Debug, Default)]
 pub(crate) struct Measurements {
-    /// Number of TCP connections by port.
+    /// Number of TCP connections by local port.
     connections: BTreeMap<u16, usize>,
     /// Levels by room and login name.
     levels: BTreeMap<(String, String), LevelLine>,
@@ -324,7 +324,7 @@ fn sends(all: &[ParticipantStatus]) -> Vec<(Labels, f64)> {
     by_codec(all, |report, codec| f64::from(report.up.is_some_and(|up| name(up) == codec)))
 }
 
-/// Returns the result of `value` for each listener report and each codec, with the labels room, name and codec.
+/// Calls `value` with each listener report and each codec name. Returns the results, each with the labels room, name and codec.
 fn by_codec(all: &[ParticipantStatus], value: impl Fn(&ListenerReport, &str) -> f64) -> Vec<(Labels, f64)> {
     let reports = all.iter().filter_map(|one| Some((one, one.report.as_ref()?)));
     let of = |(one, report): (&ParticipantStatus, &ListenerReport)| {

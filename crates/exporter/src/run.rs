@@ -55,7 +55,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
 fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), Failure> {
     let failed = |error| Failure::System(format!("unable to wait for HTTP connections and signals: {error}"));
     socket.set_nonblocking(true).map_err(failed)?;
-    // The reference count is the number of clients plus one.
+    // Its reference count counts the connected clients: it is their number plus one.
     let clients = Arc::new(());
     let mut accept_again = Instant::now();
     let mut is_failing = false;
@@ -77,7 +77,7 @@ fn serve(socket: &TcpListener, signals: &mut Signals, run: &Path) -> Result<(), 
                 is_failing = false;
                 answer(client, Arc::clone(&clients), run.to_owned());
             }
-            // The client disconnected before its connection was accepted.
+            // Not a failure: the client disconnected before its connection was accepted.
             Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionAborted) => {}
             Err(error) => {
                 if !std::mem::replace(&mut is_failing, true) {

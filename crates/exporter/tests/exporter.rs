@@ -29,7 +29,7 @@ impl Exporter {
         Self::start_by(Command::new(env!("CARGO_BIN_EXE_palabre-exporter"))).0
     }
 
-    /// Runs `command` with the exporter's arguments appended. Returns the exporter and the lines of its log after the first line.
+    /// Runs `command` with the exporter's arguments appended. Returns the exporter and the log lines after the line with its address.
     fn start_by(mut command: Command) -> (Self, mpsc::Receiver<String>) {
         let run = tempfile::tempdir().unwrap();
         let mut child = command

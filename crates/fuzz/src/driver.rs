@@ -11,7 +11,7 @@ use crate::Target;
 const LENGTH_MAX: usize = 4096;
 /// Maximum number of changes to an input.
 const CHANGES_MAX: u64 = 6;
-/// Maximum number of repetitions of an execution that took longer than all previous executions.
+/// Maximum number of times that the driver repeats an execution that took longer than all previous executions.
 const REPETITIONS: u32 = 5;
 /// Limits of integer types, which the driver writes into inputs as little-endian bytes.
 const NUMBERS: [u64; 10] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff, 0xffff, 0x7fff_ffff, 0xffff_ffff, u64::MAX];

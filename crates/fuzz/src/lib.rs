@@ -20,11 +20,11 @@ mod chunk;
 #[allow(dead_code, unreachable_pub)]
 #[path = "../../listener/src/auth/cookie.rs"]
 mod cookie;
-/// Forms of the messages that the signer signs.
+/// Forms of the messages that a TLS server signs. The signer signs no other message.
 #[allow(dead_code)]
 #[path = "../../signer/src/form.rs"]
 mod form;
-/// The state that a page shows.
+/// The state that a page sends by `POST /show`.
 #[allow(dead_code)]
 #[path = "../../listener/src/handover/shown.rs"]
 mod handover;
@@ -38,14 +38,14 @@ mod proxy_header;
 #[allow(dead_code)]
 #[path = "../../swarm/src/records.rs"]
 mod records;
-/// Parser of the figures that a page reports.
+/// Parser of the report about its connection that a page sends to its listener.
 #[allow(dead_code, unreachable_pub, missing_docs)]
 #[path = "../../listener/src/api/report.rs"]
 mod report;
 /// Parser of the state that a page shows to other participants.
 #[path = "../../listener/src/api/shown.rs"]
 mod shown;
-/// Messages that machines send each other.
+/// Messages that the bridges of the machines send each other.
 #[allow(dead_code)]
 #[path = "../../bridge/src/wire/mod.rs"]
 mod wire;

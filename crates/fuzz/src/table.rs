@@ -9,7 +9,7 @@ pub struct Target {
     pub name: &'static str,
     /// Parses an input, and returns whether the parser accepts it. Panics if an invariant is violated.
     pub run: fn(&[u8]) -> bool,
-    /// Texts that are inserted into inputs.
+    /// Texts of the target's format, which the driver inserts into inputs at random.
     pub words: &'static [&'static str],
 }
 
@@ -51,7 +51,7 @@ pub const TARGETS: [Target; 24] = [
     Target {
         name: "websocket",
         run: targets::websocket,
-        // First bytes of frames, and second bytes of masked frames with a length of 2 or 8 bytes.
+        // First bytes of WebSocket frames, and the second byte of a masked frame, which says that the length field has 2 or 8 bytes.
         words: &[
             "\u{2}",
             "\u{80}",
@@ -89,7 +89,7 @@ pub const TARGETS: [Target; 24] = [
     Target {
         name: "opus_packets",
         run: opus::packet_list,
-        // Lengths, and first bytes of packets of 20 ms: SILK, hybrid, CELT, and three frames in one packet.
+        // Length fields of a packet list, and first bytes of Opus packets of 20 ms: SILK, hybrid, CELT, and three frames in one packet.
         words: &[
             "\u{1}\0",
             "\u{2}\0",

@@ -52,7 +52,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Splits the rest of an input at the position that the first byte gives, in 1/256 of the length.
+/// Splits an input, without its first byte, into two parts. The first byte gives the length of the first part, in 1/256 of both together.
 fn split(bytes: &[u8]) -> (&[u8], &[u8]) {
     let Some((&at, rest)) = bytes.split_first() else { return (&[], &[]) };
     rest.split_at(rest.len() * usize::from(at) / 256)
@@ -85,7 +85,8 @@ pub(crate) fn chunked_body(bytes: &[u8]) -> bool {
     whole.0.is_some()
 }
 
-/// Returns the body, or `None` if it is invalid or incomplete, and the number of bytes of the body that were read.
+/// Returns two values: the decoded body of a chunked request (`None` if it is invalid or incomplete), and the number of decoded bytes, also of an
+/// incomplete body.
 fn read_body(mut buffered: Vec<u8>, mut stream: &[u8]) -> (Option<Vec<u8>>, usize) {
     let mut out = Vec::new();
     let read = Body::new(Framing::Chunked, &mut buffered, &mut stream).read_to_end(&mut out);
@@ -119,7 +120,7 @@ pub(crate) fn websocket(bytes: &[u8]) -> bool {
     let mut socket = WebSocket::from_partially_read(client, first.to_vec(), Role::Server, Some(chunk::limits()));
     let mut received = 0;
     while let Ok(message) = socket.read() {
-        // The message that closes the connection may contain the server's own reason.
+        // Don't count the message that closes the connection: it may contain a reason that the server wrote, which is not part of the input.
         received += if message.is_close() { 0 } else { message.len() };
         assert!(received <= bytes.len(), "messages are not longer than their frames");
         if let WsMessage::Binary(bytes) = message
@@ -170,7 +171,7 @@ thread_local! {
     static FILE: RefCell<Option<File>> = const { RefCell::new(None) };
 }
 
-/// Writes the input into a file in up to four steps, and reads the sound after each step.
+/// Writes the input into a file in up to four steps, as a program that records a WAV does. Reads the file's sound after each step.
 pub(crate) fn growing_wav(bytes: &[u8]) -> bool {
     FILE.with_borrow_mut(|kept| {
         let Some(file) =
@@ -191,7 +192,7 @@ fn grow(file: &File, bytes: &[u8]) -> bool {
     let mut tail = Tail::new(target_rate_hz(&[first, second, third, fourth].concat()));
     let (mut samples, mut at) = (Vec::new(), 0);
     for (number, piece) in [first, second, third, fourth].into_iter().enumerate() {
-        // The last piece may overwrite the beginning, as a program does when it corrects the sizes in the head.
+        // The last piece may overwrite the beginning of the file, as a recording program does when it corrects the sizes in the WAV's head.
         let place = if number == 3 && piece.first().is_some_and(|byte| byte % 2 == 1) { 0 } else { at };
         if file.write_all_at(piece, place).is_err() {
             return false;
@@ -329,7 +330,7 @@ fn decode_sums(mix: &Mix) {
     assert_eq!(sums.len(), mix.sound.frames(mix.rate) * frame_samples(mix.rate.hz()), "each packet becomes 20 ms");
 }
 
-/// Calls all parsers with each of the first 16 lines. Returns whether each of these lines is valid for at least one parser.
+/// Calls all `parsers` with each of the first 16 lines of `text`. Returns whether at least one parser accepts each of these lines.
 fn all_lines(text: &str, parsers: &[fn(&str) -> bool]) -> bool {
     text.lines().take(16).map(|line| parsers.iter().filter(|parse| parse(line)).count()).all(|valid| valid > 0)
 }
@@ -391,7 +392,8 @@ pub(crate) fn page_report(bytes: &[u8]) -> bool {
     !format!("{:?}", report.summary()).is_empty()
 }
 
-/// Checks the form of the shown state, and that the next process of the listener reads the same state.
+/// Parses the state that a page sends by `POST /show`. A valid state, written as a presence and parsed again, must be the same. Returns whether the
+/// state is valid.
 pub(crate) fn shown(bytes: &[u8]) -> bool {
     let Some(shown) = shown::parse(bytes) else { return false };
     let presence = Presence { hand: shown.hand.unwrap_or_default(), voice: shown.voice, weak: shown.weak };

@@ -76,7 +76,7 @@ impl Lock {
     /// Takes the lock that the previous program left on standard input, and redirects standard input from `/dev/null`. `None`
     /// if another process has the lock.
     pub fn from_stdin() -> io::Result<Option<Self>> {
-        // A second lock through the same open file description has no effect: flock(2).
+        // If the open file description has the lock already, locking it again succeeds and changes nothing: flock(2).
         match Flock::lock(inherit::take_stdin()?, FlockArg::LockExclusiveNonblock) {
             Ok(file) => Ok(Some(Self { file })),
             Err((_, Errno::EWOULDBLOCK)) => Ok(None),

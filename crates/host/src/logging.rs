@@ -81,7 +81,7 @@ fn to_stderr(prog: &str, instance: Option<&str>, level: LevelFilter) -> bool {
     log::set_boxed_logger(Box::new(Escaped(logger))).is_ok()
 }
 
-/// Escapes control characters in the texts for another logger.
+/// A logger that escapes control characters in each text, and passes the text to another logger.
 struct Escaped<L>(L);
 
 impl<L: Log> Log for Escaped<L> {

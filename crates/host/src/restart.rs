@@ -61,7 +61,7 @@ pub struct RestartSocket {
     earliest: Instant,
 }
 
-/// A client that waits for an answer.
+/// A client that has sent a restart request and waits for the answer.
 #[derive(Debug)]
 pub struct Client(UnixStream);
 
@@ -117,8 +117,8 @@ impl RestartSocket {
         Ok(Self { listener, owner, waiting: VecDeque::new(), earliest })
     }
 
-    /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. If too many
-    /// connections have sent no request, closes the oldest of them.
+    /// Accepts a connection and returns its descriptor, which the caller polls together with this socket. Closes the connection and returns
+    /// `None` if its client may not send requests. If too many connections have sent no request, closes the oldest of them.
     pub fn accept(&mut self) -> Option<BorrowedFd<'_>> {
         let (client, _) = self.listener.accept().ok()?;
         let may_ask = peer::credentials(&client).is_ok_and(|peer| may_ask(peer, self.owner));
@@ -396,7 +396,7 @@ mod tests {
 
     #[test]
     fn daemon_of_another_user_is_trusted_by_its_name_only() {
-        // Each machine has a user with the id 1.
+        // On each machine the user database has a user with the id 1, so the test can look up the name of this user.
         let daemon = Credentials { pid: 1, uid: 1, gid: 4_000_000_001 };
         let name = daemon.user_name().unwrap();
         assert!(is_trusted(daemon, &name) && !is_trusted(daemon, NOBODY));

@@ -96,7 +96,7 @@ pub struct SandboxError(String);
 /// for a program that starts other daemons, which enter their own sandboxes. Does nothing if the calls are forbidden already, because a previous
 /// program in this process has called this function.
 pub fn forbid_machine() {
-    // Without a flag, unshare(2) changes nothing.
+    // Without a flag, unshare(2) changes nothing. So this call only tests whether the system calls are forbidden already.
     if unshare(CloneFlags::empty()) == Err(Errno::EPERM) {
         return;
     }
@@ -198,7 +198,7 @@ impl Sandbox {
 }
 
 impl Enforced {
-    /// Whether the kernel enforces these parts for this process. Every sandbox forbids listing the root directory.
+    /// Returns whether the kernel enforces these parts for this process. Listing the root directory tests Landlock, because every sandbox forbids it.
     fn is_in_force(self) -> bool {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let has = |line: &str| status.lines().any(|it| it == line);
@@ -267,7 +267,7 @@ mod tests {
 
     #[test]
     fn program_that_starts_daemons_forbids_calls_once_and_can_still_start_programs() {
-        // Only this thread gets the filter.
+        // The test enters the filter in a thread of its own, so that only this thread has the filter.
         let filters = || {
             let status = fs::read_to_string("/proc/thread-self/status").unwrap();
             status.lines().filter(|line| line.starts_with("Seccomp")).map(str::to_owned).collect::<Vec<_>>()

@@ -108,7 +108,7 @@ mod tests {
         let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
         assert!(!is_stopped(child.id()));
         nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGSTOP).unwrap();
-        // waitid(2) returns when the process has stopped.
+        // With WUNTRACED, waitpid(2) returns when the child has stopped.
         let stopped = nix::sys::wait::WaitPidFlag::WUNTRACED;
         nix::sys::wait::waitpid(pid, Some(stopped)).unwrap();
         assert!(is_stopped(child.id()));

@@ -31,7 +31,7 @@ pub fn is_readable(fd: &impl AsFd, timeout: Duration) -> io::Result<bool> {
 #[must_use]
 pub fn has_ended(connection: &impl AsFd) -> bool {
     let events = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
-    // poll(2) also reports a broken connection.
+    // poll(2) reports a broken connection also without a flag for it in `events`.
     poll(&mut [PollFd::new(connection.as_fd(), events)], PollTimeout::ZERO).is_ok_and(|count| count > 0)
 }
 

@@ -10,7 +10,7 @@ use palabre_host::signals::{SIGHUP, SIGINT, SIGTERM, Signals};
 
 use crate::renewal::Renewal;
 
-/// First and longest interval between attempts to connect.
+/// First and longest interval between attempts to connect to the supervisor.
 const INTERVALS: [Duration; 2] = [Duration::from_millis(20), Duration::from_secs(1)];
 
 /// Connects to the supervisor of the runtime directory `run`, and tries again until it succeeds. Returns `None` if a signal ends the launcher.

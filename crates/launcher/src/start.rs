@@ -65,7 +65,7 @@ impl Given {
         [self.settings.as_fd(), self.socket.as_fd(), self.signer.as_fd()]
     }
 
-    /// Returns what came with a message; `None` if the message has another number of descriptors.
+    /// Takes the descriptors that came with a message, in the order of [`Self::fds`]. Returns `None` if their number is wrong.
     #[must_use]
     pub fn from_fds(fds: Vec<OwnedFd>) -> Option<Self> {
         let [settings, socket, signer] = <[OwnedFd; MAX_FDS]>::try_from(fds).ok()?;

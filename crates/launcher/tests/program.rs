@@ -1,4 +1,4 @@
-//! The program `palabre-launcher` without a supervisor.
+//! Tests of the program `palabre-launcher` while no supervisor runs.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::fs;
@@ -31,8 +31,8 @@ fn unknown_option_is_a_usage_error() {
 fn launcher_waits_for_a_supervisor_is_upgraded_meanwhile_and_ends_at_sigterm() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("palabre-launcher");
-    // cp(1) writes the file: a child that this process starts meanwhile would inherit the open file, and a file that is open for writing can't be
-    // executed.
+    // cp(1) writes the file. If this process wrote it, a child that is started meanwhile would inherit the open descriptor, and a file that is open
+    // for writing can't be executed.
     let copy = |to: &Path| assert!(Command::new("cp").arg(PROGRAM).arg(to).status().unwrap().success());
     copy(&program);
     let (mut child, mut lines) = start(&program, directory.path());

@@ -51,7 +51,8 @@ function adpcm({ frames, block, tag = 0x11, blockBytes = block.length }) {
 }
 
 test('WAV in IMA ADPCM is decoded', () => {
-  // First sample −2, step 7. Codes 7, 15, 0, 8: +11 with step 7, −30 with step 16, then +4 with step 34 and −3 with step 31.
+  // The ADPCM block of this test: first sample −2, step 7. Its codes are 7, 15, 0, 8: +11 with step 7, −30 with step 16, then +4 with step 34 and
+  // −3 with step 31.
   const block = [0xfe, 0xff, 0, 0, 0xf7, 0x80, 0, 0];
   const { rateHz, samples } = readAdpcm(adpcm({ frames: 5, block }));
   assert.deepEqual([rateHz, ...samples], [24000, -2, 9, -21, -17, -20]);

@@ -91,7 +91,7 @@ test('changes before the listener has told its gains are kept and sent', async (
   assert.deepEqual(['bob', 'carol', 'erin'].map((name) => gains.isMuted(name)), [false, true, true]);
   await pass(context, 1000);
   assert.equal(listener.lines, 'carol\tmute\nerin\tmute\n');
-  // The listener has accepted these changes, so they no longer override a change by another page.
+  // The listener has accepted that carol and erin are muted. So these changes no longer override a change that another page makes now.
   listener.lines = 'erin\tmute\n';
   gains.forget();
   await gains.restore();

@@ -4,7 +4,7 @@ import { Stream } from '../page/stream/stream.js';
 import { Uplink } from '../page/uplink/uplink.js';
 import { writeWav } from '../page/base/wav.js';
 
-// The Node.js of Debian 12 lacks ArrayBuffer.prototype.transfer.
+// The Node.js of Debian 12 lacks ArrayBuffer.prototype.transfer, so this test defines it.
 ArrayBuffer.prototype.transfer ??= function transfer() {
   return structuredClone(this, { transfer: [this] });
 };

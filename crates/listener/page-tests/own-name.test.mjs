@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { register } from 'node:module';
 
-// The listener's build generates the list of languages.
+// The listener's build generates the page's list of languages, so this test replaces it by a list of its own.
 const list = 'data:text/javascript,export default ["en"]';
 register(`data:text/javascript,${encodeURIComponent(`export const resolve = (name, context, next) => (
   name.endsWith('/languages.js') ? { url: '${list}', shortCircuit: true } : next(name, context));`)}`);

@@ -196,7 +196,8 @@ for (const stallMs of [60, 150, 300]) {
     assert.ok(surplusMs < 20 && lowMs < stallMs / 2 + 45, `${surplusMs} ${lowMs}`);
     const before = reports.find(({ nowMs }) => nowMs > 7900).cutMs;
     assert.ok(cuts < 6 && cutMs - before <= stallMs, `${cuts} cuts, ${cutMs} ms`);
-    // The lengths are checked except for the word during the stall, and the words of the first 2 s, which the player may have cut.
+    // The lengths of the words in the player's output are checked. Exceptions are the word during the stall, and the words of the first 2 s, which
+    // the player may have cut.
     const whole = words(out, RATE_HZ).filter(({ from, to }) => from > 2 * RATE_HZ && to < 19.9 * RATE_HZ);
     const hurt = whole.filter(({ from, to }) => from < (8.1 + stallMs / 1000) * RATE_HZ && to > 7.9 * RATE_HZ);
     const lengthsMs = whole.filter((word) => !hurt.includes(word)).map(({ from, to }) => ((to - from) * 1000) / RATE_HZ);
@@ -248,8 +249,8 @@ for (const seed of [1, 2, 3]) {
   });
 }
 
-// All later chunks are late by the same time in two cases: the server stood still while the sound card played on, or the sound card stood still
-// and then rendered the missed time at once.
+// After a pause of a clock, all later chunks are late by the same time. The cause is one of two: the server stood still while the sound card
+// played on, or the sound card stood still and then rendered the missed time at once.
 for (const pauseMs of [150, 350, 500, 600, 1500, 3000]) {
   test(`pause of ${pauseMs} ms of one of the clocks costs no sound and no delay`, () => {
     const { player, out, reports } = play({ seconds: 30, signal: hum, delayMs: (k) => 3 + (k < 250 ? 0 : pauseMs) });

@@ -59,7 +59,7 @@ test('every text that markup and scripts ask for exists', () => {
 
 test('every text is used', () => {
   const used = keysInUse();
-  // Scripts compose some keys: from a prefix and the name of a state, or from the key of a title and 'Hint'.
+  // The page's scripts compose some keys of texts: from a prefix and the name of a state, or from the key of a title and 'Hint'.
   const made = (key) => /^(mic|uplink|mode|advice)[A-Z]/.test(key) || (key.endsWith('Hint') && used.has(key.slice(0, -4)));
   const idle = Object.keys(english).filter((key) => !used.has(key) && !made(key));
   assert.deepEqual(idle, []);

@@ -7,12 +7,12 @@ const STREAM_HZ = 24000;
 const CHUNK_MS = 40;
 const QUANTUM = 128;
 
-// The Node.js of Debian 12 lacks ArrayBuffer.prototype.transfer.
+// The Node.js of Debian 12 lacks ArrayBuffer.prototype.transfer, so this test defines it.
 ArrayBuffer.prototype.transfer ??= function transfer() {
   return structuredClone(this, { transfer: [this] });
 };
 
-// Globals of an AudioWorklet, with a real MessagePort.
+// This test stands in for the globals of an AudioWorklet. Its MessagePort is a real one.
 const PORTS = new MessageChannel();
 const registered = new Map();
 let nextPort = PORTS.port1;

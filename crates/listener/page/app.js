@@ -127,7 +127,7 @@ function start() {
 async function loadMe(backoff) {
   const answer = await fetchMe();
   if (answer.me) app.me = answer.me;
-  // Firefox starts a process for its first decoder, which takes half a second.
+  // Firefox starts a process for its first decoder, which takes half a second. So check early whether the browser decodes Opus.
   if (answer.me?.codec) decodesOpus();
   go(answer.screen);
   if (answer.screen === 'away') setTimeout(() => loadMe(backoff), Math.max(MIN_RETRY_MS, backoff.next()));

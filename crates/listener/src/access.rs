@@ -191,7 +191,8 @@ impl Refused {
         Self { all, recent: Vec::new(), suppressed: 0, keys, hasher }
     }
 
-    /// Returns whether this address has sent this key lately. A page or program with an old key repeats it. A client that guesses keys never repeats one.
+    /// Returns whether this address has sent this key lately, and remembers the key. A page or program with an old key repeats it. A client that
+    /// guesses keys never repeats one.
     fn is_repeated(&mut self, key: &str, address: IpAddr) -> bool {
         let sent = (network(address), self.hasher.hash_one(key));
         if self.keys.contains(&sent) {

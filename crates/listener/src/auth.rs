@@ -235,8 +235,8 @@ impl Authenticator {
         self.cookies.values(head.all("cookie"))
     }
 
-    /// Returns the response to an authenticated request of `/?key=KEY`: a redirect to `/`, which sets the cookie if `key` is valid. A
-    /// browser with a valid cookie and an outdated key in the address keeps its cookie.
+    /// Returns the response to an authenticated request of `/?key=KEY`, where `key` is KEY: a redirect to `/`, which sets the cookie if `key` is
+    /// valid. A browser with a valid cookie and an outdated key in the address keeps its cookie.
     pub(crate) fn sign_in(&self, key: &str) -> Response {
         let response = Response::new(303).with("Location", "./");
         match self.new_cookie().filter(|_| self.accepts(key)) {

@@ -91,7 +91,7 @@ impl Certificate {
         self.present().fault.clone()
     }
 
-    /// Returns the number of times that the certificate was read.
+    /// Returns how many times this process has read the certificate. A check that found no change doesn't count.
     pub(crate) fn reads(&self) -> u64 {
         self.present().reads
     }
@@ -264,7 +264,7 @@ mod tests {
                 theirs.send(&Reply { number, content }.encode()).unwrap();
             }
         });
-        // A listener starts with the previous certificate of the signer.
+        // The signer can't use the present files. The listener starts nevertheless, with the signer's previous certificate.
         let certificate = Certificate::from_signer(ours).unwrap();
         assert_eq!(certificate.fault().as_deref(), Some("another one's key"));
         let now = Instant::now();

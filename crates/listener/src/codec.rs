@@ -20,7 +20,7 @@ pub(crate) enum Codec {
     Opus { kbps: u32 },
 }
 
-/// Returns how a page chooses the codec, as in `GET /me`; `None` if it has no choice.
+/// Returns the field `codec` of `GET /me`, which tells the page how to choose the codec; `None` if the operator permits only PCM.
 pub(crate) fn choice(setting: CodecSetting) -> Option<&'static str> {
     match setting {
         CodecSetting::Auto => Some("auto"),

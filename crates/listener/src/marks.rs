@@ -85,15 +85,15 @@ impl Marks {
         (self.before, self.change) = (Arc::clone(&self.all), Arc::clone(&self.all));
     }
 
-    /// Makes all changed values the last change. Returns whether any value has changed.
+    /// Replaces the sent values by `values`. The last change then contains all values that differ. Returns whether any value has changed.
     pub(crate) fn change_to(&mut self, values: &[Value]) -> bool {
         let changes: Vec<usize> = (0..self.sent.len()).filter(|&place| values[place] != self.sent[place]).collect();
         self.send(values, &changes);
         !changes.is_empty()
     }
 
-    /// Sets the last change. It contains all people who started or stopped talking or were muted or unmuted, and the few levels that have changed
-    /// most.
+    /// Chooses from the new levels the last change: all people who started or stopped talking or were muted or unmuted, and the few levels that have
+    /// changed most. Other changed levels are left for a later call.
     pub(crate) fn change_levels_to(&mut self, values: &[Value]) -> Urgency {
         let is_level = |value: Value| (1..Self::MUTED).contains(&value);
         let (mut levels, turned): (Vec<usize>, Vec<usize>) = (0..self.sent.len())
@@ -204,7 +204,7 @@ mod tests {
         let (mut marks, mut random, mut values) = (Marks::default(), numbers(7), vec![0; 500]);
         marks.begin(&values);
         let (mut page, mut letters, mut spurts) = (values.clone(), 0, 0);
-        // Five changes a second. Three people talk at a time on average, for four seconds each, with changing levels.
+        // Simulates five changes a second. Three people talk at a time on average, for four seconds each, with changing levels.
         for _ in 0..5 * SECONDS {
             for value in &mut values {
                 match (*value, random.next().unwrap()) {

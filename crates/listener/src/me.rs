@@ -20,7 +20,7 @@ pub(crate) struct Me {
     /// The page shows no microphone, because the source is a file or the participant only listens.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) listen_only: bool,
-    /// How the page chooses the codec; `None` if it has no choice.
+    /// The setting that tells the page how to choose the codec: "auto" or "opus"; `None` if the operator permits only PCM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) codec: Option<&'static str>,
     /// The room is being recorded, which the page must say before the participant joins.

@@ -27,7 +27,8 @@ pub(crate) struct Meeting {
     participant: ParticipantDir,
     /// Whether a participant also gets the messages that were sent before the participant joined the meeting.
     is_open_to_latecomers: bool,
-    /// The last errors of keeping a message, of reading the kept messages, and of noting when the participant joined.
+    /// The errors that were logged last, so that the same error isn't logged again: of keeping a message, of reading the kept messages, and of noting
+    /// when the participant joined.
     keep_warning: Mutex<LastWarning>,
     read_warning: Mutex<LastWarning>,
     join_warning: Mutex<LastWarning>,

@@ -406,7 +406,7 @@ mod tests {
         let mut reader = reader(&mic);
         lease.flush(start + MS * 1100).unwrap();
         let heard = read(&mut reader);
-        // Frame 40 arrived at 800 ms, which is 300 ms before the flush.
+        // The pipe had no reader until the flush at 1100 ms. Frame 40 arrived at 800 ms, so it has waited for the maximum of 300 ms.
         assert_eq!((heard.first(), heard.last(), heard.len()), (Some(&40), Some(&49), 4800));
     }
 

@@ -66,7 +66,7 @@ impl OpusIn {
         Ok(samples)
     }
 
-    /// Notes that other code has decoded sound. Returns the time to wait before it decodes more.
+    /// Notes that the caller has decoded sound of this duration with another decoder. Returns the time to wait before the caller decodes more.
     pub(crate) fn note(&mut self, now: Instant, duration: Duration) -> Duration {
         self.lasts_until = Some(after(self.lasts_until, now, duration));
         wait(self.lasts_until, now)
@@ -112,7 +112,7 @@ mod tests {
         let heard: Vec<i16> = packets.chunks(3).flat_map(|part| parts.decode(now, 1, &refs(part)).unwrap()).collect();
         assert!(heard == expected);
         assert!((goertzel_dbfs(&heard[12_000..], RATE_HZ, 1000.0) + 20.0).abs() < 1.0);
-        // For another source, the decoder starts again.
+        // For another source, the decoder starts again without the state of the previous source.
         assert!(whole.decode(now, 2, &refs(&packets)).unwrap() == expected);
     }
 

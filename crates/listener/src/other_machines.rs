@@ -42,7 +42,7 @@ pub(crate) struct Changed {
     pub(crate) levels: bool,
 }
 
-/// A machine as in a room record.
+/// A machine, in the form in which a room record contains it.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ShownMachine<'a> {
     name: &'a str,
@@ -296,7 +296,7 @@ mod tests {
             "",
         ];
         let (_dir, dir, mut others) = room();
-        // Each possible file of two of these lines replaces the previous one.
+        // In this test, each possible pair of these lines is in turn the content of the machine's file.
         for (first, second) in lines.iter().flat_map(|first| lines.iter().map(move |second| (first, second))) {
             std::fs::write(dir.path().join("paris"), format!("connected\n{first}{second}")).unwrap();
             others.look(true);

@@ -64,7 +64,7 @@ pub(crate) struct Places {
 
 #[derive(Debug)]
 struct Place {
-    /// Start of the name in the text, in bytes.
+    /// Start of the name in the text of all names, in bytes.
     start: u32,
     /// Length of the name in bytes.
     length: u8,

@@ -100,7 +100,7 @@ fn run(
                 Kind::Sound { samples: chunk, gap } => {
                     line.sound(start.elapsed(), chunk, *gap || *skipped, &mut samples);
                 }
-                // End the stream: a client that reconnects now reaches the next process.
+                // End the stream. If this process is being replaced, a client that reconnects now reaches the next process.
                 Kind::Moved { .. } | Kind::Removed => {
                     output.end(&mut bytes);
                     return crate::stream::write(connection, subscription, &bytes);
@@ -132,7 +132,7 @@ impl Output {
         }
     }
 
-    /// Appends the bytes before the first sample.
+    /// Appends the bytes that the container has before the first sample.
     fn begin(&mut self, rate_hz: u32, out: &mut Vec<u8>) {
         match self {
             Self::Wav => out.extend(wav::endless_head(rate_hz)),
@@ -147,7 +147,7 @@ impl Output {
         }
     }
 
-    /// Appends the bytes after the last sample.
+    /// Appends the bytes that the container has after the last sample.
     fn end(&mut self, out: &mut Vec<u8>) {
         if let Self::Ogg(ogg) = self {
             ogg.writer.end(out);

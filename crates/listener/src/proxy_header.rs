@@ -11,8 +11,8 @@ const MAX_LINE_BYTES: usize = 107;
 /// Maximum length of the addresses and further fields in a header of version 2.
 const MAX_FIELDS_BYTES: usize = 1024;
 
-/// Reads a header and nothing after it. Returns the address of the client, or `None` for a connection of the proxy itself, such as a health
-/// check.
+/// Reads a header and nothing after it. Returns the address of the client, or `None` if the header contains no address, as in a
+/// health check by the proxy itself.
 pub(crate) fn read(socket: &mut impl Read) -> io::Result<Option<IpAddr>> {
     let mut begin = [0; SIGNATURE.len()];
     socket.read_exact(&mut begin)?;
@@ -60,7 +60,7 @@ fn read_version_2(socket: &mut impl Read) -> io::Result<Option<IpAddr>> {
     let mut fields = vec![0; length];
     socket.read_exact(&mut fields)?;
     match (command, protocol) {
-        // The command LOCAL, or a protocol other than TCP over IP.
+        // With the command LOCAL, or a protocol other than TCP over IP, the header has no address of a client.
         (0x20, _) => Some(None),
         (0x21, 0x11) => fields.first_chunk::<4>().map(|ip| Some(Ipv4Addr::from(*ip).into())),
         (0x21, 0x21) => fields.first_chunk::<16>().map(|ip| Some(Ipv6Addr::from(*ip).into())),

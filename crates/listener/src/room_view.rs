@@ -41,9 +41,9 @@ pub(crate) struct RoomView {
     others: Others,
     /// What has changed on other machines, and is not yet in the other fields.
     others_changed: Changed,
-    /// The state of each person that was sent last.
+    /// Each person's state, as the listener has sent it to the pages last.
     pub(crate) states: Marks,
-    /// The level of each person that was sent last.
+    /// Each person's level, as the listener has sent it to the pages last.
     pub(crate) levels: Marks,
     last_warning: LastWarning,
 }

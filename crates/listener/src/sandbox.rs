@@ -47,7 +47,7 @@ impl Files {
         self.read.iter().fold(sandbox, |sandbox, path| sandbox.permit(Access::Read, path))
     }
 
-    /// Returns the participant's directory if Landlock is enforced.
+    /// Returns the participant's directory as Landlock permits it. Returns `None` if Landlock isn't enforced, or if the listener has no room.
     pub(crate) fn permitted(&self, enforced: Enforced) -> Option<Permitted> {
         let (room, name) = self.room.as_ref().filter(|_| enforced.landlock > 0)?;
         let path = room.participant(name).path().to_owned();
@@ -112,7 +112,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Makes an attacker's attempts on files of others.
+    /// Tries, as an attacker in the listener's process, to use files that don't belong to its participant.
     fn attack_files(attacker: &Attacker) {
         let (directory, room) = (&attacker.directory, room(&attacker.directory));
         let [alice, bob] = ["alice", "bob"].map(|who| room.participant(&name(who)));

@@ -215,7 +215,7 @@ impl Server {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            // The supervisor has shut the listening socket down. It ends this process by a signal next.
+            // The supervisor has shut the listening socket down, and will end this process by a signal.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => std::thread::sleep(ACCEPT_PAUSE),
             Err(error) => {
                 self.log_limits.accept.log(
@@ -238,7 +238,7 @@ impl Server {
     fn admit(&self, tcp: TcpStream, network: IpAddr) {
         match self.slots.take(&tcp, network, Instant::now()) {
             Some(slot) => self.spawn(tcp, slot),
-            // The connection is closed when `tcp` is dropped, so the client doesn't wait.
+            // No slot is free, so the client is refused. Dropping `tcp` closes the connection, so the client doesn't wait.
             None => self.log_limits.full.log(
                 Level::Info,
                 Instant::now(),

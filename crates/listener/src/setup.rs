@@ -75,7 +75,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
     server.run(enforced, files.permitted(enforced).as_ref()).map_err(Failure::system)
 }
 
-/// Returns whether the listener may run without its sandbox.
+/// Returns, by the setting of the sandbox, whether the listener may run without its sandbox.
 fn strictness(setting: SandboxSetting) -> Strictness {
     match setting {
         SandboxSetting::Required => Strictness::Required,
@@ -128,7 +128,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
         make_room(&config, &participant, &room).map_err(Failure::system)?;
     }
     if let Err(error) = room.create_shared() {
-        log::warn!("{error}; without this directory, this listener shows no participants and keeps no text messages");
+        log::warn!("{error}; until this is corrected, this listener may show no participants and keep no text messages");
     }
     let format = room.format().map_err(Failure::config)?;
     let levelling = [room.levelling(), directory.levelling()].map(|read| {
@@ -155,7 +155,7 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
     let files = Files::default().of_participant(room.clone(), name.clone());
     let (certificate, files) = match inherited.signer {
         Some(signer) => (Certificate::from_signer(signer)?, files),
-        // Without a supervisor, this process reads the key itself.
+        // The supervisor has passed no connection to palabre-signer. So this process reads the certificate's private key itself.
         None => {
             let files = files.reading(&[config.certificate.clone(), config.private_key.clone()]);
             (Certificate::from_files(config.certificate, config.private_key).map_err(Failure::config)?, files)
@@ -198,7 +198,8 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
     Ok((server.map_err(Failure::system)?, files, strictness(config.sandbox)))
 }
 
-/// Returns the participant's settings and the key for the participant's cookies: those on standard input, or those in the files.
+/// Returns the participant's settings and the key for the participant's cookies. Reads them from standard input, or without
+/// `--settings-on-stdin` from the files.
 fn participant(args: &Args, name: &Name) -> Result<(Participant, CookieKey), Failure> {
     if args.settings_on_stdin {
         let input = inherit::take_stdin().map_err(Failure::system)?;

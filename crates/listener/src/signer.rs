@@ -221,7 +221,7 @@ mod tests {
             move || signer.sign(ID, 0x0403, b"message")
         });
         let lost = next(&theirs);
-        // As the next signer, use a duplicate of the signer's end of the socket. The supervisor keeps such a duplicate.
+        // The test now acts as the next signer, on a duplicate of the signer's end of the socket. In operation, the supervisor keeps a duplicate.
         let theirs = theirs.try_clone().unwrap();
         let again = next(&theirs);
         assert_eq!(lost, again);

@@ -34,7 +34,7 @@ pub(crate) struct Tls {
 
 /// Reads the certificate chain and the private key from PEM files. Returns a TLS configuration with them.
 pub(crate) fn load(certificate: &Path, private_key: &Path) -> Result<Tls> {
-    // The error's text contains the cause, so the cause must not become the source of another error.
+    // The text of `error` contains its cause. So the new error must not have the cause as its source too: the log would say the cause twice.
     let read = |path| certificate::read(path).map_err(|error| anyhow!("{error}"));
     config(&read(certificate)?, &read(private_key)?).with_context(|| {
         format!("unable to use certificate '{}' with key '{}'", certificate.display(), private_key.display())

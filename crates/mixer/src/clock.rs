@@ -16,7 +16,7 @@ pub(crate) const TICK: Duration = Duration::from_millis(FRAME_MS);
 /// listeners' buffers would overflow.
 const CATCH_UP_MAX: Duration = Duration::from_millis(100);
 
-/// One time as an [`Instant`] and as the time since boot.
+/// The same point in time in two forms: as an [`Instant`] and as the time since boot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {
     pub(crate) instant: Instant,
@@ -85,7 +85,7 @@ impl Ticker {
         self.schedule.due(now)
     }
 
-    /// Returns the number of skipped ticks.
+    /// Returns the number of ticks that were skipped since the mixer started.
     pub(crate) fn skipped(&self) -> u64 {
         self.schedule.skipped
     }

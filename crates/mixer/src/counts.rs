@@ -13,7 +13,7 @@ use crate::rooms::Rooms;
 
 /// Interval between writes of the counters while sound flows.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Minimum interval between the previous write and the last one, which is made when all rooms become idle.
+/// When all rooms become idle, the counters are written a last time: minimum interval between that write and the write before it.
 const LAST_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The counters of ticks, and the time of their last write.

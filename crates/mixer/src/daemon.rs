@@ -71,7 +71,7 @@ impl Daemon {
         // Open the restart socket after the signal handlers are installed, and before the mixer changes a room: opening the socket fails if
         // another mixer runs.
         let restarts = Restarts::open(&args.rooms, inherited)?;
-        // Opening the socket needs system calls that the sandbox forbids.
+        // Enter the sandbox after the restart socket is open: the sandbox forbids system calls that open the socket.
         let enforced = sandbox::enter(args, &program, inherited)?;
         let ticker = Ticker::new().map_err(|errno| system("create a timer")(errno.into()))?;
         let rooms = Rooms::open(args.rooms.clone(), &mut cx).map_err(|error| {
@@ -193,7 +193,7 @@ impl Daemon {
     fn tick(&mut self) {
         let now = self.cx.now.since_boot;
         if self.rooms.is_active() {
-            // The first frame leaves the jitter buffer after the minimum margin.
+            // Schedule the first tick for the time at which the first frame leaves the jitter buffer: after the minimum margin.
             self.ticker.start(now + MARGIN_MIN);
         }
         let mut ticked = false;

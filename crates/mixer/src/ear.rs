@@ -11,7 +11,7 @@ use crate::poller::{Interest, ParticipantId, Token};
 
 /// Interval between attempts to open an ear while there is sound for it.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
-/// Interval between log lines about lost frames.
+/// Minimum interval between log lines about lost frames of one ear.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The ear of one participant.
@@ -199,7 +199,7 @@ impl Ear {
         let Some(Writer::Pipe(pipe)) = &mut self.writer else { return };
         match pipe.write_gathered() {
             Some(lost) => self.lost_frames += lost as u64,
-            // Another process may have opened the pipe meanwhile, so try at once to open it again.
+            // The pipe has lost its reader. Another process may read it already, so the next frame tries at once to open the pipe again.
             None => self.lose_reader(),
         }
     }

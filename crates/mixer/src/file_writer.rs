@@ -67,7 +67,8 @@ impl FileWriter {
         &self.has_failures
     }
 
-    /// Opens the file at `path`. The writing thread then appends to it. If the file is not a WAV, the thread reports a [`Failure`].
+    /// Opens the file at `path`. The writing thread then appends to it. If the file is neither empty nor a WAV in the room's format, the
+    /// thread reports a [`Failure`].
     pub(crate) fn open(
         &mut self,
         participant: ParticipantId,
@@ -181,7 +182,7 @@ impl Thread {
                 self.close_after_failure(number, written);
             }
             Job::Close { number } => {
-                // If the last update fails, the header counts fewer samples than the file has.
+                // An error is ignored here: if the last update of the header fails, the header counts fewer samples than the file has.
                 let _ = self.ears.remove(&number).map(|open| open.ear.close());
             }
         }

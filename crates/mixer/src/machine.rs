@@ -10,7 +10,7 @@ use crate::budget::Budget;
 use crate::context::{Context, LastWarning};
 use crate::poller::{Interest, ParticipantId, Token};
 
-/// Interval between attempts to open a pipe that another process has locked, or for which there is no descriptor.
+/// Interval between attempts to open a pipe that could not be opened: another process has locked the pipe, or the mixer has no free descriptor.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Another machine that shares the room.
@@ -55,7 +55,7 @@ impl Machine {
         }
     }
 
-    /// Opens the pipe at the path, unless it is open already or an attempt to open this pipe has failed.
+    /// Opens the pipe at the path, unless it is open already, or an attempt to open this pipe has failed and the next one isn't due.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
         let at_path = file_id(&self.path).ok();
         let known = [self.pipe.as_ref().map(PipeReader::id), self.failed.map(|(id, _)| id)];

@@ -13,7 +13,7 @@ use crate::watcher::{Change, Target, Watch};
 
 /// Maximum number of other machines, for which a sum in 32 bits can't overflow ([`palabre_sound::mix::OTHER_SUM_MAX`]).
 const MACHINES_MAX: usize = 31;
-/// Interval between attempts to open `out` after an error, and between log lines about lost frames.
+/// Interval between attempts to open `out` after an error. Log lines about lost frames have at least ten times this interval.
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The pipes in the directory `.machines` of a room.
@@ -116,7 +116,8 @@ impl Machines {
         self.machines.values().filter_map(|machine| machine.deadline(cx)).min()
     }
 
-    /// Tries again to open locked pipes, and reads the others. Returns whether a machine needs ticks.
+    /// For each machine whose deadline has passed, tries again to open its pipe if it could not be opened, and reads the pipe. Returns whether
+    /// a machine needs ticks.
     pub(crate) fn catch_up(&mut self, cx: &mut Context) -> bool {
         for machine in self.machines.values_mut() {
             if machine.deadline(cx).is_some_and(|deadline| deadline <= cx.now.since_boot) {

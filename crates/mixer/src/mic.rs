@@ -13,7 +13,7 @@ use crate::mic_file::MicFile;
 use crate::poller::{Interest, ParticipantId, Token};
 use crate::watcher::{Target, Watch};
 
-/// Interval between attempts to open a pipe that another process has locked, or for which there is no descriptor.
+/// Interval between attempts to open a pipe that could not be opened: another process has locked the pipe, or the mixer has no free descriptor.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum number of open files of one `mic`: the file at the path, and a replaced file that is not yet read to its end.
 const FILES_MAX: usize = 2;
@@ -52,7 +52,7 @@ impl Mic {
         }
     }
 
-    /// Opens the pipe or file at the path, unless it is open already or an attempt to open this pipe or file has failed.
+    /// Opens the pipe or file at the path, unless it is open already, or an attempt to open this pipe has failed and the next one isn't due.
     pub(crate) fn refresh(&mut self, cx: &mut Context) {
         let at_path = lookup(&cx.resolve(&self.path));
         let id = at_path.map(|(_, id)| id);
@@ -125,7 +125,7 @@ impl Mic {
         self.is_paused || self.is_behind()
     }
 
-    /// Returns whether a file holds samples for the next tick.
+    /// Returns whether a `mic` file still has samples, or was replaced, so that the next tick must read it.
     pub(crate) fn is_behind(&self) -> bool {
         self.files.len() > 1 || self.files.front().is_some_and(|(file, _)| file.is_behind())
     }

@@ -17,7 +17,7 @@ const NEWEST_MS: u64 = 1_000;
 const SURPLUS_TICKS: u32 = 250;
 /// Maximum number of frames of a surplus that are read at once.
 const SURPLUS_FRAMES: usize = 10;
-/// Maximum number of frames that are read at once after a pause.
+/// Maximum number of frames that are read at once, without a surplus. More than one is possible after the file had too few samples for a tick.
 const BURST_FRAMES: usize = 2;
 
 /// Reads a WAV that another program is writing, and converts the samples to the room's rate.
@@ -85,7 +85,7 @@ impl MicFile {
 
     /// Appends to `out` the samples that may be read now. Returns an error only once for the same invalid content.
     pub(crate) fn read(&mut self, out: &mut Vec<i16>) -> Result<(), WavError> {
-        // If reading fails below, no samples wait until the file is written again.
+        // Valid if reading fails below: then the file counts as one without samples until a program writes to it again.
         self.is_behind = false;
         let file = self.file.file();
         if self.tail.update(file)? {
@@ -200,7 +200,7 @@ mod tests {
         let writer = Writer::new(&wav::little(24_000, &ramp(2 * 24_000)));
         let mut mic = writer.open();
         for tick in 0..600 {
-            // A program that writes in real time keeps the surplus constant.
+            // The program writes one frame in each tick, so fewer samples wait only if the mixer reads the surplus.
             writer.append(&[5; 480]);
             let out = read(&mut mic, 1);
             assert!(out.len() <= 12 * 480, "{tick}");

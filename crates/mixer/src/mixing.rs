@@ -1,4 +1,4 @@
-//! The mixes of one room in one tick: one sum of all talkers, and the listeners' mixes, which differ from that sum. Each mix has a limiter.
+//! The mixes of one room in one tick: one sum of all talkers, and the listeners' mixes, which may differ from that sum. Each mix has a limiter.
 //!
 //! Listeners whose mixes differ from the sum in the same way share a mix and its limiter. The loudness that a listener hears must not jump: a listener
 //! who starts to talk takes a copy of the limiter's state into a new mix. A listener who stops talking rejoins the shared mix when
@@ -27,8 +27,8 @@ pub(crate) enum Difference {
     None,
     /// The mix leaves out the participant with this number.
     Without(u32),
-    /// The mix contains these talkers with these factors. The list has at least one pair of participant number and factors. It is sorted by
-    /// number, and has no duplicates.
+    /// The mix contains these talkers with these factors, and all other talkers unchanged. The list has at least one pair of participant
+    /// number and factors. It is sorted by number, and has no duplicates.
     Factors(Vec<(u32, Fade)>),
 }
 

@@ -116,7 +116,8 @@ impl Participant {
         self.mic.deadline(cx)
     }
 
-    /// Retries to open a locked `mic`, and reads the `mic`. Call it at [`Self::deadline`]. `scratch` is reused memory for samples.
+    /// Tries again to open a `mic` that could not be opened, and reads the `mic`. Call it at [`Self::deadline`]. `scratch` is reused memory
+    /// for samples.
     pub(crate) fn catch_up(&mut self, cx: &mut Context, scratch: &mut Vec<i16>) {
         self.mic.retry(cx);
         self.read_mic(cx, scratch);

@@ -7,7 +7,7 @@ use palabre_room::{Name, OpenError, RecordingWriter, Wrote, file_id};
 
 use crate::context::{Context, LastWarning};
 
-/// Interval between log lines about lost frames.
+/// Minimum interval between log lines about lost frames of one recording.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The pipe `recording`, open while a recorder reads it.

@@ -17,7 +17,8 @@ use crate::poller::{Interest, Poller, Token};
 
 /// The restart socket, and the client of the previous program that waits for an answer.
 pub(crate) struct Restarts {
-    /// `None` if the mixer can't write to the directory of the rooms. Then only SIGHUP replaces the program.
+    /// `None` if the socket could not be opened, for example because the mixer can't write to the directory of the rooms, and after
+    /// [`Self::close`]. Then only SIGHUP replaces the program.
     socket: Option<RestartSocket>,
     /// The client that asked the previous program for the restart and still waits for an answer.
     client: Option<Client>,
@@ -79,8 +80,8 @@ impl Restarts {
         self.socket = None;
     }
 
-    /// Executes the file at this program's path in this process. Returns only if that fails. `enforced` is the state that the next program gets:
-    /// this process stays in its sandbox.
+    /// Executes the file at this program's path in this process. Returns only if that fails. The process stays in its
+    /// sandbox, so `enforced` tells the next program which parts of the sandbox the kernel enforces already.
     pub(crate) fn replace(&self, program: &Program, client: Option<&Client>, enforced: Enforced) -> io::Error {
         let leave = || {
             let mut legacy = Legacy::new(enforced.to_string().as_bytes())?;

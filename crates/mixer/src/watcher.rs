@@ -80,7 +80,7 @@ impl Watcher {
             | AddWatchFlags::IN_MOVE;
         match target {
             Target::Rooms => {
-                // The operator may give a symbolic link on the command line.
+                // The operator may give a symbolic link as --rooms, so follow it.
                 flags.remove(AddWatchFlags::IN_DONT_FOLLOW);
                 flags |= AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
             }

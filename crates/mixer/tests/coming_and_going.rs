@@ -203,7 +203,7 @@ fn changes_lost_by_inotify_are_found_by_a_rescan() {
     let room = mixer.room("main");
     drop((room.join("alice"), room.join("bob")));
     mixer.signal("STOP");
-    // More events than inotify's queue holds (fs.inotify.max_queued_events).
+    // Cause more events than inotify's queue holds (fs.inotify.max_queued_events), while the mixer is stopped.
     let queue = std::fs::read_to_string("/proc/sys/fs/inotify/max_queued_events").unwrap();
     let many: usize = queue.trim().parse().unwrap();
     let (x, y) = (room.dir.path().join("X"), room.dir.path().join("Y"));

@@ -63,7 +63,7 @@ fn known_participants_are_read_again_after_an_overflow_of_inotify() {
         fs::rename(&x, &y).unwrap();
         fs::rename(&y, &x).unwrap();
     }
-    // The events of this file are lost, and the file causes no later events.
+    // The mixer's queue is full, so the events of this file are lost. The file causes no later events, so the mixer must find it by a rescan.
     let file = mixer.dir.path().join("file.wav");
     fs::write(&file, wav::little(RATE_HZ, &measure::tone(RATE_HZ, 440.0, DBFS, BURST))).unwrap();
     fs::rename(&file, room.dir.participant(&name("alice")).mic()).unwrap();
@@ -112,7 +112,7 @@ fn has_namespaces() -> bool {
     Command::new("unshare").args(["--user", "--map-root-user", "--mount", "true"]).status().is_ok_and(|it| it.success())
 }
 
-/// Creates a file that takes space.
+/// Creates a file of this size, or a smaller one that takes the rest of the file system.
 fn fill(path: &Path, mebibytes: usize) {
     let chunk = vec![1; 1 << 20];
     let mut file = File::create(path).unwrap();

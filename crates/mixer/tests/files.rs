@@ -36,7 +36,7 @@ fn tone(freq_hz: f64) -> Vec<u8> {
     bytes_of(&measure::tone(RATE_HZ, freq_hz, DBFS, BURST))
 }
 
-/// Returns a WAV header with the given size, which is not yet correct.
+/// Returns the header of a WAV that a program is still writing: `size` is in the fields for the sizes, although they are not yet known.
 fn unfinished(size: u32) -> Vec<u8> {
     let mut head = wav::endless_head(RATE_HZ);
     head[4..8].copy_from_slice(&size.to_le_bytes());
@@ -69,7 +69,7 @@ fn wav_in_another_format_is_converted() {
     let mixer = Mixer::start();
     let room = mixer.room("main");
     let mut bob = room.join("bob");
-    // The format is 48 kHz, two channels, 32-bit float.
+    // The file's format is not the room's: 48 kHz, two channels, 32-bit float.
     let mut head = unfinished(0);
     head[20..22].copy_from_slice(&3u16.to_le_bytes());
     head[22..24].copy_from_slice(&2u16.to_le_bytes());

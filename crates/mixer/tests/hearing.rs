@@ -312,7 +312,7 @@ fn digital_silence_counts_as_absence_and_the_next_word_is_heard_unchanged() {
         let (word, words) = channel::<Vec<i16>>();
         let silent_frames = &AtomicUsize::new(0);
         std::thread::scope(|scope| {
-            // Writes zeros with dither in real time, and the words that the test sends.
+            // Writes almost silence (-1, 0 and 1) to the `mic` in real time, and each word that the test sends to this thread.
             scope.spawn(move || {
                 loop {
                     match words.recv_timeout(Duration::from_millis(20)) {
@@ -334,7 +334,7 @@ fn digital_silence_counts_as_absence_and_the_next_word_is_heard_unchanged() {
                     (silent_frames.load(Ordering::Relaxed) > before + 50).then_some(())
                 });
             };
-            // If the writing thread had to wait for a processor, the levels are empty before that.
+            // Wait for a second of silence first: `levels` can also be empty because the writing thread had to wait for a processor.
             wait_for_a_second_of_silence();
             wait_for_silence(&room);
             bob.forget();

@@ -53,7 +53,7 @@ impl Talker {
         Self { person, voice: noise(seed, RATE_HZ as usize * 30), written: 0 }
     }
 
-    /// Sends all frames that are due.
+    /// Sends the frames that the talker has spoken and not sent. `spoken` is the number of samples spoken so far.
     fn send(&mut self, spoken: usize) {
         let due = spoken / FRAME * FRAME;
         for frame in self.voice[self.written..due].chunks(FRAME) {
@@ -190,7 +190,7 @@ fn stopped_reader_loses_only_its_own_frames() {
     assert!(of_bob, "{:#?}", mixer.logged);
     signal_process(cat.0.id(), "CONT");
     let before = heard_bytes();
-    // Wait for more bytes than the pipe held.
+    // Wait for more bytes than bob's pipe held while `cat` was stopped, so that a part of them is new sound.
     wait_until("bob to hear again", || {
         say();
         (heard_bytes() > before + 48_000).then_some(())

@@ -1,4 +1,4 @@
-//! Runs another program for a short time.
+//! Runs another program with a timeout, and returns its output.
 
 use std::io::{self, Read};
 use std::process::{Command, Stdio};

@@ -70,7 +70,8 @@ fn done(run: &Path, request: &Request, message: String) -> Result<(), Failure> {
     }
 }
 
-/// Makes the supervisor read the configuration again, or with `is_dry_run` only report the changes. Returns the changes that have begun.
+/// Makes the supervisor read the configuration again. Returns the changes that have begun; with `is_dry_run`, the changes that a reload would
+/// make, and nothing changes.
 pub(crate) fn reload(run: &Path, is_dry_run: bool) -> Result<Changes, Failure> {
     let request = if is_dry_run { Request::Plan } else { Request::Reload };
     match ask(run, &request, WORK_TIMEOUT)? {
@@ -147,7 +148,8 @@ fn remedy(kind: ErrorKind, run: &Path) -> &'static str {
     }
 }
 
-/// Whether systemd could not set up the sandbox of the supervisor's unit, which uses the default runtime directory.
+/// Returns whether systemd could not set up the sandbox of the supervisor's unit. The unit uses the default runtime directory, so for another
+/// directory `run` this is false.
 fn lacks_sandbox(run: &Path) -> bool {
     const UNIT: &str = "palabre-supervisor";
     run == Path::new(RUN) && units::query(&[UNIT]).get(UNIT).is_some_and(|unit| unit.sandbox_exit().is_some())

@@ -147,7 +147,7 @@ fn write(path: &Path, document: &str, count: usize) -> Result<(), Failure> {
         return Err(unable(&"the path exists and is not a regular file"));
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The mode of a temporary file is 0600.
+    // The document keeps the mode of the temporary file: 0600.
     let mut file = NamedTempFile::new_in(directory).map_err(|error| unable(&error))?;
     file.write_all(document.as_bytes()).map_err(|error| unable(&error))?;
     file.persist(path).map_err(|error| unable(&error.error))?;

@@ -91,7 +91,8 @@ fn unable_to_read(path: &Path, error: &io::Error) -> Failure {
     Failure::system(format!("unable to read '{}': {error}; {remedy}", path.display()))
 }
 
-/// Returns the supervisor's status of each participant by login name. Returns an empty map if no supervisor runs.
+/// Returns the supervisor's status of each participant by login name. Returns an empty map if the supervisor gives no status, for example
+/// because none runs.
 fn states(run: &Path) -> BTreeMap<String, ParticipantStatus> {
     let participants = control::status(run).map(|status| status.participants).unwrap_or_default();
     participants.into_iter().map(|participant| (participant.name.clone(), participant)).collect()
@@ -120,7 +121,7 @@ fn participant_json(participant: &Participant, known: Option<&ParticipantStatus>
     })
 }
 
-/// Returns the display name that other participants see, as the supervisor reports it. If no supervisor runs, returns the name in the
+/// Returns the display name that other participants see, as the supervisor reports it. Without a report, returns the name in the
 /// participant's file.
 fn display<'a>(participant: &'a Participant, known: Option<&'a ParticipantStatus>) -> &'a str {
     known.map_or(participant.display(), |known| &known.display)

@@ -51,7 +51,7 @@ use clap::{CommandFactory, Parser};
 use clap_complete::CompleteEnv;
 
 fn main() -> ExitCode {
-    // A completion script runs this program with the variable COMPLETE. Errors would disturb the operator's command line.
+    // A completion script runs this program with the variable COMPLETE. Print no errors: they would disturb the operator's command line.
     match CompleteEnv::with_factory(cli::Cli::command).try_complete(std::env::args_os(), None) {
         Ok(false) => {}
         Ok(true) => return ExitCode::SUCCESS,

@@ -36,7 +36,7 @@ const BLOCK_SAMPLES: usize = 8 * 1024;
 pub(crate) fn run(mix: &Mix) -> Result<(), Failure> {
     let began = Instant::now();
     let mut signals = Signals::new(&[SIGINT, SIGTERM, SIGHUP]).map_err(Failure::system)?;
-    // Each input needs two descriptors. An error is ignored here: if the limit is too low, opening a file fails and is reported.
+    // Each input needs two descriptors. If the limit can't be raised and is too low, opening a file fails and is reported.
     let _ = process::raise_nofile();
     let wavs = mix.files.iter().map(|path| open(path)).collect::<Result<Vec<Wav>, Failure>>()?;
     let targets = targets(mix, &wavs)?;

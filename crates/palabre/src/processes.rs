@@ -11,7 +11,7 @@ use palabre_room::{LISTENER_USER, MIXER_USER};
 use crate::cli::RUN;
 use crate::permission;
 
-/// User of a signer that the supervisor has not started.
+/// Name of the signer's own user in the package. A signer that the supervisor starts has the supervisor's user.
 pub(crate) const SIGNER_USER: &str = "palabre-signer";
 /// Flags of palabre-listener that have no value.
 const FLAGS_WITHOUT_VALUE: [&str; 5] =
@@ -94,7 +94,7 @@ fn may_serve(program: &str, pid: u32, run: &Path) -> bool {
     User::of_process(pid).is_some_and(|user| user.uid == 0 || Some(user.uid) == owner() || is_own(user.uid))
 }
 
-/// Returns the name of the user that a daemon has for itself in the package.
+/// Returns the name of the user with which a daemon runs in the package, if it is a user other than the supervisor's.
 fn own_user(program: &str) -> Option<&'static str> {
     match program {
         "palabre-exporter" => Some("palabre-exporter"),

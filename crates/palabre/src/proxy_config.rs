@@ -19,7 +19,7 @@ const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
 const NGINX_CONNECTIONS: usize = 12;
 /// Minimum of `worker_connections`: the value in Debian's nginx.conf.
 const NGINX_MIN_CONNECTIONS: usize = 768;
-/// Maximum number of connections that a browser opens to one host.
+/// Connections of HAProxy for each participant: the maximum number that a browser opens to one host.
 const HAPROXY_CONNECTIONS: usize = 6;
 /// Minimum of HAProxy's `maxconn`.
 const HAPROXY_MIN_CONNECTIONS: usize = 400;

@@ -19,7 +19,7 @@ use crate::{control, processes};
 
 /// Interval between two status requests while a change is in progress.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Maximum time in which no change becomes complete. The start of a listener takes 30 s at most.
+/// Timeout of the wait for changes: the wait fails if no change becomes complete within this time. The start of a listener takes 30 s at most.
 const TIMEOUT: Duration = Duration::from_secs(40);
 /// What to do after a change that has no effect yet.
 const WRITTEN: &str = "the file was written, but has no effect yet: correct the cause, then run 'palabre reload'";
@@ -203,7 +203,7 @@ fn failure(one: &ParticipantStatus) -> Option<String> {
     one.kept.clone().or_else(|| is_down.then(down))
 }
 
-/// Returns an error if a setting or a listener could not be changed. Otherwise invalid files are the error.
+/// Returns an error with all faults, if there are any. It is an error of the configuration if the only faults are invalid files.
 fn result(changes: &Changes, failures: &[String]) -> Result<(), Failure> {
     let is_invalid = changes.refused.is_empty() && failures.is_empty();
     let faults: Vec<String> =

@@ -16,7 +16,7 @@ const MIXER: &str = "palabre-mixer";
 /// Levels, connections, processes and daemons at one time.
 #[derive(Debug, Default)]
 pub(crate) struct Snapshot {
-    /// Number of TCP connections by port.
+    /// Number of TCP connections by local port.
     pub(crate) connections: BTreeMap<u16, usize>,
     /// Levels by room and login name.
     pub(crate) levels: BTreeMap<(String, String), LevelLine>,

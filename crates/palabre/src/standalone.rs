@@ -17,7 +17,8 @@ pub(crate) enum Change {
 }
 
 impl Change {
-    /// Returns the command that restarts the unit of the listener, or ends it if the participant's file was removed.
+    /// Returns the command that restarts the unit of the listener. If the participant's file was removed, returns the command that stops and
+    /// disables the unit.
     fn command(self, name: &str) -> Vec<String> {
         let verb = match self {
             Self::Edited => &["restart"][..],

@@ -71,7 +71,7 @@ pub(crate) fn run(run: &Path, options: &cli::Status) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Returns whether standard output is a terminal and colours are not disabled: <https://no-color.org>
+/// Returns whether standard output is a terminal and colours are not disabled, by `NO_COLOR` (<https://no-color.org>) or `TERM=dumb`.
 fn has_colours() -> bool {
     let disabled = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !disabled && env::var_os("TERM").is_none_or(|terminal| terminal != "dumb")
@@ -185,7 +185,7 @@ fn participant_row(snapshot: &Snapshot, status: &Status, participant: &Participa
 fn json_object(snapshot: &Snapshot, status: &Status) -> Result<Value, Failure> {
     let mut value = serde_json::to_value(status).map_err(Failure::system)?;
     for (object, participant) in value["participants"].as_array_mut().into_iter().flatten().zip(&status.participants) {
-        // The members `note` and `counters` show the content of `report`, so remove it.
+        // Remove the member `report`: the members `note` and `counters` show its content.
         object.as_object_mut().map(|object| object.remove("report"));
         extend(object, participant_json(snapshot, status, participant));
         extend(object, usage_json(snapshot, participant.pid));

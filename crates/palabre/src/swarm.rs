@@ -7,7 +7,7 @@ use palabre_swarm::{Options, Surroundings};
 use crate::cli::Cli;
 use crate::processes;
 
-/// Runs the load and prints the report.
+/// Runs `palabre swarm`: generates the load, measures, and prints the report.
 pub(crate) fn run(cli: &Cli, options: &Options) -> Result<(), Failure> {
     logging::init("palabre", None, cli.verbose);
     let (run, verbosity) = (cli.run_dir(), cli.verbose);

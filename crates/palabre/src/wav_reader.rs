@@ -36,7 +36,7 @@ impl Wav {
         Ok(Self { stream, head, left: Some(end.saturating_sub(start)), id: Some((metadata.dev(), metadata.ino())) })
     }
 
-    /// Reads the header of a WAV from standard input. The size of the samples is not known.
+    /// Reads the header of a WAV from standard input. The number of samples counts as unknown.
     pub(crate) fn standard_input() -> Result<Self, WavError> {
         let mut stream: BufReader<Box<dyn Read>> = BufReader::with_capacity(4096, Box::new(io::stdin().lock()));
         let head = Head::read(&mut stream)?;

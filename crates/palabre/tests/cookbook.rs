@@ -20,7 +20,7 @@ use palabre_testing::not_shown;
 
 const DOCUMENT: &str = include_str!("../../../docs/cookbook.md");
 const RATE_HZ: u32 = 24_000;
-/// Minimum level of the tone, in dBFS.
+/// Minimum level in dBFS at which the tone counts as heard.
 const HEARD_DBFS: f64 = -45.0;
 
 struct Recipe {

@@ -34,7 +34,8 @@ fn completion_script_of_every_shell_runs_palabre() {
     }
 }
 
-/// Returns a bash(1) that prints the completions of each line of standard input, after the words `palabre --config DIR --run DIR/run`.
+/// Returns a bash(1) that reads lines of arguments from standard input, and prints for each line the completions of the command
+/// `palabre --config DIR --run DIR/run` with these arguments.
 fn completing_bash(directory: &Path) -> Command {
     const SCRIPT: &str = r#"
 source <(palabre completions bash)
@@ -73,7 +74,7 @@ fn bash_completes_names_of_participants_and_rooms_and_is_silent_without_permissi
         participant.room = "den".parse().unwrap();
         participant.write(path).unwrap();
     }
-    // A full stop stands for an empty word.
+    // In these lines, a full stop stands for an empty last word.
     let lines = "mute a\nrestart .\nrevoke alice b\nmove alice w\ninvite --room .\nstat\nrevoke --j\n";
     let shown = typed(completing_bash(path), lines).unwrap();
     let flags = "--all --json --help --config --run --verbose";

@@ -206,7 +206,7 @@ fn reload_fails_with_the_reason_and_the_listeners_serve_as_before() {
 fn mute_that_does_not_reach_the_mixer_is_an_error() {
     let server = Server::start(&["alice"]);
     let gain = server.path().join("run/rooms/main/alice/gain");
-    // A file can't replace a directory, as no file can be written when the file system is full.
+    // Make writing the file `gain` fail, as on a full file system: put a directory at its path, which a file can't replace.
     fs::create_dir(&gain).unwrap();
     for command in [&["mute", "alice"][..], &["gain", "alice", "6"]] {
         let error = stderr(&server.palabre(command), 111);

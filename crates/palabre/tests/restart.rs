@@ -39,12 +39,12 @@ fn restart_of_a_daemon_says_that_it_serves_or_why_not() {
     let rooms = run.join("rooms");
     fs::create_dir_all(&rooms).unwrap();
     assert!(stderr(&restart("mixer"), 1).contains("unable to connect to the restart socket"));
-    // This fake mixer ends instead of restarting.
+    // A fake mixer: on a request, it closes its restart socket instead of replacing its program.
     let socket = rooms.join(MIXER_SOCKET);
     let mut dies = RestartSocket::open(&socket).unwrap().unwrap();
     thread::scope(|scope| {
         scope.spawn(move || {
-            // The supervisor keeps another connection open, on which it sends nothing.
+            // Skip the connections without a request: the supervisor keeps one open, on which it sends nothing.
             while dies.request().is_none() {
                 wait::readable(&[dies.as_fd()], Some(Duration::from_millis(10))).unwrap();
                 dies.accept();

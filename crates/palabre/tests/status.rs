@@ -108,7 +108,7 @@ fn failed_listener_is_shown_and_is_not_an_error() {
     fs::write(directory.join("palabre.toml"), "bind = \"127.0.0.1\"\n").unwrap();
     fs::create_dir(directory.join(PARTICIPANTS_DIR)).unwrap();
     let key = Key::generate().unwrap().hash();
-    // The configuration of this test has no certificate.
+    // The configuration of this test has no certificate, so alice's listener fails.
     Participant::new("alice".parse().unwrap(), 0, key).write(directory).unwrap();
     let _supervisor = start(directory);
     let failed = wait_for("alice to have failed", || {

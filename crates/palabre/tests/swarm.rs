@@ -53,7 +53,8 @@ impl Swarm {
         wait_for("the listener", || descendants(self.pid()).into_iter().find(is_it))
     }
 
-    /// Waits for the end. Returns the output, with the lines that were read before in its standard error. Checks that no process and no file is left.
+    /// Waits for the swarm's end. Returns its output; standard error includes the lines that were read before. Checks that no process and
+    /// no file is left.
     fn end(mut self) -> Output {
         let children = descendants(self.pid());
         let mut output = self.child.take().unwrap().wait_with_output().unwrap();

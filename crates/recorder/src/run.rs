@@ -1,4 +1,4 @@
-//! The main loop: reads frames from the pipe, writes them to the WAV files, and updates the headers of the files every second.
+//! The main loop: reads frames from the pipe, writes them to the WAV files, and updates the headers of the files about every second.
 
 use std::fs::{self, DirBuilder};
 use std::io;
@@ -54,7 +54,7 @@ fn record_room(args: &Args) -> Result<(), Failure> {
     let began = args.began_ms.map_or_else(clock::monotonic, Duration::from_millis);
     let mut session = Session::new(args.out.clone(), format, began, args.part_minutes);
     let mut reader = RecordingReader::create(&room.recording(), format).map_err(Failure::refused)?;
-    // Dropping the reader removes the pipe from the room's directory.
+    // The sandbox must permit removing the pipe from the room's directory, because dropping the reader removes it.
     let sandbox = Sandbox::default().permit(Access::Write, &args.out).permit(Access::Remove, room.path());
     sandbox.enter(Strictness::BestEffort).map_err(Failure::system)?;
     log::info!("recording the room into directory '{out}'");

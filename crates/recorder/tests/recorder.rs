@@ -1,4 +1,4 @@
-//! Runs the real recorder. The test acts as the mixer.
+//! Tests of the real `palabre-recorder`. The tests act as the mixer.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::os::unix::fs::MetadataExt as _;
@@ -40,7 +40,7 @@ impl Studio {
         self.recorder_by(&[], more)
     }
 
-    /// Runs the program `by`, which starts the recorder. The recorder's command line is appended to the program's arguments.
+    /// Starts the recorder, by the program `by` if `by` isn't empty. The recorder's command line is then appended to the program's arguments.
     fn recorder_by(&self, by: &[&str], more: &[&str]) -> Recorder {
         let words = [by, &[env!("CARGO_BIN_EXE_palabre-recorder")]].concat();
         let mut command = Command::new(words[0]);

@@ -27,7 +27,7 @@ pub struct BridgeReport {
     pub machine: Name,
     /// Whether the NATS server is connected.
     pub is_connected: bool,
-    /// Number of own messages that were not sent, because the server was not connected or too slow.
+    /// Number of messages that this machine's bridge did not send, because the server was not connected or too slow.
     pub unsent: u64,
     /// One entry for each other machine and each room that it shares.
     pub links: Vec<MachineLink>,
@@ -46,7 +46,7 @@ pub struct MachineLink {
     pub delay_ms: u64,
     /// Sound that is missing since the connection began, in ms: lost on the way, or refused by the mixer's pipe.
     pub lost_ms: u64,
-    /// Number of messages with sound that came too late.
+    /// Number of messages with sound from the machine that arrived too late, so that their sound was not played.
     pub late_messages: u64,
 }
 

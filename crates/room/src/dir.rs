@@ -99,7 +99,8 @@ impl RoomDir {
         self.path.join(MEETING)
     }
 
-    /// Reads a file of which [`Self::shown`] has a copy. Reads the copy, from now on, if this process may not read the file itself.
+    /// Reads the file `name` of the room. If this process may not read it, sets `from` to `Copies` and reads the copy in [`Self::shown`];
+    /// later calls with this `from` read the copy at once.
     fn read_shown<T>(&self, name: &str, from: &mut ShownFrom) -> Result<Lines<T>, RoomError> {
         if *from == ShownFrom::Room {
             match read_lines(&self.path.join(name)) {
@@ -164,7 +165,7 @@ impl RoomDir {
         self.path.join("recording")
     }
 
-    /// Creates or removes the file [`NO_MIXER`].
+    /// Creates the file [`NO_MIXER`] if `is_missing`, otherwise removes it.
     ///
     /// # Errors
     /// The file can't be written or removed.
@@ -279,7 +280,7 @@ mod tests {
         {
             assert_eq!(mode(shared), expected, "{}", shared.display());
         }
-        // An earlier release gave this mode.
+        // Set the mode that an earlier release gave this directory; `create` must replace it.
         std::fs::set_permissions(room.shown(), PermissionsExt::from_mode(0o2750)).unwrap();
         room.create(Format::default()).unwrap();
         assert_eq!(mode(&room.shown()), 0o3770);
@@ -337,7 +338,7 @@ mod tests {
         if !nix::unistd::geteuid().is_root() {
             return;
         }
-        // Now this process is the other user.
+        // Give the directories to another user: now this process has another user than the owner of the rooms, as a listener.
         for path in [rooms.to_owned(), room.path().to_owned(), room.shown(), room.meeting()] {
             std::os::unix::fs::chown(path, Some(54_321), None).unwrap();
         }

@@ -4,12 +4,12 @@
 use crate::small_file::{read_bytes, write_bytes, write_or_remove};
 use crate::{ParticipantDir, RoomError};
 
-/// Length of the time at the beginning of the file.
+/// Length of the field `at_ms` at the beginning of the file, in bytes.
 const TIME_BYTES: usize = 8;
 /// Maximum length of the file, in bytes: 1 s at 48 kHz.
 const MAX_BYTES: usize = TIME_BYTES + 2 * 48_000;
 
-/// The last samples that a process has read.
+/// The last samples that a listener process has read from the `ear`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EarEnd {
     /// When the process stopped reading: CLOCK_BOOTTIME in milliseconds.

@@ -43,7 +43,7 @@ pub enum PersonalGainError {
 }
 
 impl PersonalGain {
-    /// Returns the line of a participant who is not heard.
+    /// Returns the line that mutes the participant `name` for the file's participant.
     #[must_use]
     pub fn mute(name: Name) -> Self {
         Self { name, gain: Gain::Mute }

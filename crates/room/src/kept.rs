@@ -42,7 +42,7 @@ impl FromStr for KeptMessage {
 
 impl RoomDir {
     /// Returns the kept messages, oldest first. Ignores invalid lines, messages that are older than 12 hours, and messages
-    /// from before the last restart of the machine, whose time is later than `now_ms`.
+    /// whose time is later than `now_ms`: they are from before the last restart of the machine.
     ///
     /// # Errors
     /// The file can't be read.

@@ -93,7 +93,7 @@ impl FromStr for MachineLevel {
     }
 }
 
-/// The fields of a line of `names`, with the level before the display name.
+/// Writes a line of the machine's file: the fields of a line of `names`, with the level before the display name.
 impl fmt::Display for MachinePerson {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Member { name, display, .. } = &self.member;
@@ -135,7 +135,8 @@ impl fmt::Display for MachineState {
     }
 }
 
-/// Ignores invalid lines of people, further lines of the same person, unknown words of the first line, and people after the maximum number.
+/// Parses the content of the file. Ignores invalid lines of people, further lines of the same person, unknown words of the first line, and
+/// people after the maximum number.
 impl FromStr for MachineState {
     type Err = String;
 

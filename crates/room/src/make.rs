@@ -125,7 +125,7 @@ impl Dir {
         match metadata.st_mode & S_IFMT {
             S_IFREG => Ok(()),
             S_IFIFO if Mode::from_bits_truncate(metadata.st_mode) == mode => Ok(()),
-            // The umask has removed bits, or the pipe is older.
+            // Set the mode: the umask has removed bits, or the pipe existed before, with another mode.
             S_IFIFO => {
                 let changed = fchmodat(&self.fd, name, mode, FchmodatFlags::NoFollowSymlink);
                 changed.map_err(failed("set the mode of"))

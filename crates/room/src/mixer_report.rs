@@ -41,7 +41,7 @@ pub struct ParticipantCounters {
     pub room: Name,
     /// The participant.
     pub name: Name,
-    /// Number of frames that were lost because the reader of the participant's ear was too slow.
+    /// Number of frames that were lost because the reader of the participant's ear, or the disk of an ear that is a file, was too slow.
     pub lost_frames: u64,
     /// Number of underruns of the jitter buffer.
     pub underruns: u64,

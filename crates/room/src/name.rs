@@ -88,7 +88,7 @@ mod tests {
         }
     }
 
-    /// The tree at the beginning of the document lists every file in a room's directory.
+    /// Compares the reserved names with docs/room-directory.md: the tree at its beginning lists every file in a room's directory.
     #[test]
     fn no_participant_can_have_the_name_of_a_file_in_the_room_s_directory() {
         let document = include_str!("../../../docs/room-directory.md");

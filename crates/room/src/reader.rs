@@ -274,7 +274,7 @@ pub(crate) fn open_pipe(path: &Path, options: &mut OpenOptions) -> Result<File, 
 }
 
 fn whole_pipe(kind: libc::c_int) -> libc::flock {
-    // The kernel's constants are small: fcntl(2).
+    // The conversion can't fail: `kind` is a small constant of fcntl(2), such as F_RDLCK.
     let kind = libc::c_short::try_from(kind).unwrap_or_default();
     libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
 }

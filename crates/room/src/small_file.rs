@@ -52,7 +52,7 @@ pub(crate) fn write(path: &Path, text: &str) -> Result<(), RoomError> {
     write_bytes(path, text.as_bytes())
 }
 
-/// Replaces a file as [`write`] does.
+/// Replaces a file of a room as [`write`] does; the content need not be text.
 pub(crate) fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), RoomError> {
     let replaced = replace_with(path, FILE_MODE, |file| {
         reserve(file, bytes.len())?;

@@ -79,7 +79,7 @@ impl PipeWriter {
         let present =
             |file: &File| fcntl(file, FcntlArg::F_GETPIPE_SZ).ok().and_then(|size| usize::try_from(size).ok());
         if present(&self.file).is_none_or(|size| size < bytes || size == DEFAULT_PIPE_BYTES) {
-            // If the size can't be set, the pipe holds more or less sound.
+            // An error is ignored here: if the size can't be set, the pipe holds more sound or less sound than wanted.
             let _ = set_size(self.file.as_fd(), bytes);
         }
         self.gathered_max = (present(&self.file).unwrap_or(PIPE_BUF) / 2 / self.frame_bytes).max(1);

@@ -63,7 +63,7 @@ impl Client {
         Self { name, socket, limit, reserved, chains: RateLimit::new(CHAINS_PER_SECOND, CHAINS_BURST) }
     }
 
-    /// Returns the limit of signatures for all listeners together.
+    /// Returns an unused rate limit of the signatures for all listeners together.
     pub(crate) const fn limit_of_all() -> RateLimit {
         RateLimit::new(ALL_PER_SECOND, ALL_BURST)
     }

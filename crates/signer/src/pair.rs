@@ -151,7 +151,7 @@ impl KeyFiles {
         has_changed
     }
 
-    /// Reads `palabre.toml` and the files that it names. If `palabre.toml` is invalid, reads the same files again.
+    /// Reads `palabre.toml` and the files that it names. If `palabre.toml` is invalid, reads the files that it named before.
     pub(crate) fn read(&mut self, now: Instant) {
         match Server::load(&self.config) {
             Ok(server) => self.files = [server.certificate, server.private_key],
@@ -160,7 +160,8 @@ impl KeyFiles {
         self.read_pair(now);
     }
 
-    /// Reads the files that `palabre.toml` names now, and returns why they can't be used; `None` if they can. Changes nothing.
+    /// Reads the files that `palabre.toml` names now, and returns why they can't be used; `None` if they can, or if `palabre.toml` is invalid.
+    /// Changes nothing.
     pub(crate) fn fault_of_files(&self) -> Option<String> {
         let server = Server::load(&self.config).ok()?;
         Pair::load(&server.certificate, &server.private_key).err()

@@ -18,9 +18,9 @@ use crate::client::{Client, Outcome};
 use crate::link;
 use crate::pair::KeyFiles;
 
-/// Number of the signals in the set of descriptors.
+/// Number by which the set of polled descriptors identifies the signals.
 const SIGNALS: u64 = 0;
-/// Number of the connection to the supervisor in the set.
+/// Number by which the set of polled descriptors identifies the connection to the supervisor.
 const LINK: u64 = 1;
 /// Minimum interval between reports of the counters.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
@@ -172,7 +172,7 @@ impl Signer {
         while let Some(link) = &self.link {
             match link.recv_with(&mut buffer) {
                 Ok(Some((length, fd))) => {
-                    // Only an order shows that the supervisor works: a supervisor that is ending accepts the connection and closes it.
+                    // Reset the interval only after an order: a supervisor that is ending accepts the connection, but closes it without an order.
                     self.connect_interval = CONNECT_INTERVALS[0];
                     let order = signing::parse(buffer.get(..length).unwrap_or_default());
                     match (order, fd) {

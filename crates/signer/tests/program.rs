@@ -1,4 +1,4 @@
-//! The program `palabre-signer` without a supervisor. `cargo test` builds a program only if its package has an integration test.
+//! Tests of the program `palabre-signer` while no supervisor runs. `cargo test` builds a program only if its package has an integration test.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::io::{BufRead, BufReader};

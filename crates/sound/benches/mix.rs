@@ -22,7 +22,7 @@ struct Second {
 }
 
 impl Second {
-    /// Returns noise whose sum has at most this magnitude.
+    /// Returns noise for each talker. The sum of all talkers' samples has at most the magnitude `magnitude_of_all`.
     fn new(talkers: usize, magnitude_of_all: i32) -> Self {
         let magnitude = (magnitude_of_all / talkers as i32).clamp(1, 32_767);
         let mut state = 1u32;

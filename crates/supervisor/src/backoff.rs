@@ -14,7 +14,7 @@ use palabre_host::backoff::BackOff;
 /// Delay before a listener is restarted after its first death.
 const SHORTEST: Duration = Duration::from_millis(100);
 
-/// Maximum delay before a restart, and interval between tries after a listener was given up.
+/// Maximum delay before a restart. Also the interval between tries after a listener was given up, unless its configuration is invalid.
 const LONGEST: Duration = Duration::from_secs(30);
 
 /// Minimum time between READY=1 and a death after which earlier deaths no longer count.
@@ -45,7 +45,7 @@ pub(crate) enum End {
 /// What to do after the end of a listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Restart the listener after this delay. The listening socket stays open.
+    /// Restart the listener after this delay. If the listening socket is open, it stays open.
     Retry(Duration),
     /// Close the listening socket. Restart the listener after this delay; `None`: only after a reload, or when an operator requests it.
     GiveUp(Option<Duration>),

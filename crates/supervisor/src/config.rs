@@ -171,7 +171,7 @@ impl Config {
         self.server_text() != saved.server
     }
 
-    /// Returns the stamps of the certificate and its key when they were last read.
+    /// Returns the stamps that the files of the certificate and its key had when `palabre.toml` was last read.
     pub(crate) fn certificate(&self) -> [Option<FileStamp>; 2] {
         self.certificate
     }

@@ -83,7 +83,7 @@ struct Server {
     mixer_socket: PathBuf,
     events: SyncSender<Event>,
     slots: Arc<Slots>,
-    /// Limit of the log lines about refused signers.
+    /// Limits the log lines about refused signers and launchers.
     refusals: Arc<LogLimit>,
 }
 
@@ -136,7 +136,7 @@ impl Server {
                 restart_mixer(&self.mixer_socket)
             }
             Ok(Request::Sign) => self.accept_signer(peer, stream).unwrap_or_else(|why| {
-                // A refused signer tries again every second.
+                // A refused signer tries again every second, so limit the log lines.
                 self.refusals.log(Level::Warn, Instant::now(), &why);
                 Response::Refused { why }
             }),
@@ -177,7 +177,7 @@ impl Server {
     /// Passes one end of a new connection to a launcher, and the other end to the main thread. Refuses other members of the group, because a launcher
     /// gets the sockets and the settings of all participants. Also refuses a second launcher. A listener, which has the same user, can't become the
     /// launcher: while a launcher is connected, the listener would be the second one. When the launcher ends, the kernel kills all its listeners.
-    /// The sandbox of a listener forbids it to prevent that.
+    /// The sandbox of a listener forbids the listener to switch this off.
     fn accept_launcher(&self, peer: Credentials, stream: &UnixStream) -> Result<Response, String> {
         let name = peer.user_name();
         let user = name.clone().unwrap_or_else(|| peer.uid.to_string());
@@ -186,7 +186,7 @@ impl Server {
         if peer.uid != 0 && name.as_deref() != Some(LISTENER_USER) {
             return Err(refused(&format!("only '{LISTENER_USER}' and root may start listeners")));
         }
-        // A launcher that the supervisor doesn't need tries again and again, and logs the reason itself.
+        // A launcher that the main thread refuses tries again and again, and logs the reason itself. So the supervisor doesn't log it.
         if let Response::Refused { why } = self.ask_main_thread(Request::Launch, peer, stream) {
             return Ok(Response::Refused { why: refused(&why) });
         }

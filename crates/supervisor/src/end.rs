@@ -14,12 +14,12 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// Returns an end that the supervisor has not passed to a signer.
+    /// Creates an end that the supervisor has not passed to a signer yet.
     pub(crate) fn new(socket: Packet) -> Self {
         Self { socket, link: 0 }
     }
 
-    /// Returns an end that the supervisor's previous program has passed to the signer.
+    /// Creates an end that the supervisor's previous program has passed to the signer.
     pub(crate) fn restored(socket: Packet) -> Self {
         Self { socket, link: RESTORED_LINK }
     }

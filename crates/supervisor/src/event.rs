@@ -140,7 +140,7 @@ pub(crate) fn from_children(receiver: notify::Receiver, events: SyncSender<Event
 /// children have sent before.
 pub(crate) fn mark(path: &Path) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
-    // The main thread must not wait for the thread that empties the socket.
+    // If the socket is full, the send fails instead of waiting: the main thread must not wait for the thread that empties the socket.
     socket.set_nonblocking(true)?;
     socket.send_to(b"\n", path).map(drop)
 }

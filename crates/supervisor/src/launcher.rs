@@ -64,7 +64,7 @@ pub(crate) struct News {
 }
 
 impl Launcher {
-    /// Returns a launcher that has not connected. Each report causes an event.
+    /// Creates the launcher's state without a connection. Each report of a launcher will cause an event.
     pub(crate) fn new(events: SyncSender<Event>) -> Self {
         Self(Arc::new(Mutex::new(State { link: None, last_order: 0, lost: None, events })))
     }
@@ -131,7 +131,7 @@ impl Launcher {
         others
     }
 
-    /// Uses a launcher that has connected. If another launcher was faster, closes the connection.
+    /// Uses a launcher that has connected. If another launcher is connected already, closes the new connection.
     pub(crate) fn connected(&self, socket: Packet, pid: u32) {
         if self.is_connected() {
             return socket.close();
@@ -172,7 +172,7 @@ impl Launcher {
         }
     }
 
-    /// Returns what has happened since the last call.
+    /// Returns what has happened to the launcher and its listeners since the last call.
     pub(crate) fn news(&self) -> News {
         let mut state = self.state();
         let Some(link) = &state.link else { return News::default() };
@@ -245,7 +245,7 @@ impl Link {
         }
     }
 
-    /// Kills the listener if it was started, since the order has failed already by its timeout.
+    /// Kills the listener if the answer says that it was started: the order has failed already by its timeout.
     fn drop_answer(&self, answer: &Report) {
         if let Report::Started { pid, .. } = answer {
             let _ = self.socket.send(&encode(&Order::Signal { pid: *pid, signal: Signal::Kill }));
@@ -324,7 +324,7 @@ impl Reports {
     fn pass_on(&self, report: Report) -> Option<()> {
         let Report::Ended { pid, status } = report else { return self.answers.send(report).ok() };
         self.ended.send((pid, ExitStatus::from_raw(status))).ok()?;
-        // If the channel of events is full, the main thread looks for reports after these events.
+        // If the channel is full, no event is needed: after the events in it, the main thread looks for reports.
         let _ = self.events.try_send(Event::LauncherReport);
         Some(())
     }

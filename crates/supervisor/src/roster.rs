@@ -297,7 +297,7 @@ impl Roster {
     /// Notes whether a mixer works: in the status, and by a mark in each room's directory, which pages show.
     pub(crate) fn set_mixer(&mut self, state: MixerState) {
         if self.ending {
-            // The supervisor has removed the marks, and makes no new ones: nothing would remove them after its end.
+            // At its end, the supervisor has removed the marks already. It makes no new ones, since nothing would remove them.
             return;
         }
         match state {

@@ -75,8 +75,8 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks whether this program, with this command line, could take over from a program whose saved state has this version. Prints the
-/// expected text on success.
+/// Checks whether this program, with this command line, could take over from a program whose saved state has this version. If so, prints the text
+/// that the previous program expects.
 fn probe(cli: &Cli, version: u32) -> Result<(), Failure> {
     if version != saved::VERSION {
         let ours = saved::VERSION;
@@ -189,7 +189,7 @@ impl Supervisor {
         children.into_iter().chain(others).flatten().min()
     }
 
-    /// Does everything whose time has come in the roster, the recordings and the upgrade. Notifies systemd's watchdog and status.
+    /// Does everything whose time has come in all parts of the supervisor. Notifies systemd's watchdog and status.
     fn tick(&mut self, now: Instant) {
         self.note_launcher(now);
         self.roster.tick(now);
@@ -238,7 +238,7 @@ impl Supervisor {
         let ending = self.end.is_some();
         match event {
             Event::Signal(SIGTERM | SIGINT) if !ending => self.stop(now),
-            // A child that has exited may have sent the reason before. Handle this notification first: `mark` sends a notification that arrives
+            // A child that has exited may have sent the reason before. Handle that notification first: the notification that `mark` sends arrives
             // after it, and causes the reaping. A child that ends later is reaped after a later SIGCHLD.
             Event::Signal(SIGCHLD) => {
                 self.roster.note_ends();

@@ -200,9 +200,9 @@ impl Service {
         (self.participant, self.unmoved) = (participant, None);
         self.plan_expiry(now);
         self.load_entrance(config);
-        // A stopped service may have no directory. Its gain is written when it starts.
+        // The participant of a stopped service may have no directory in the room. The gain is written when the service starts.
         if !self.is_stopped {
-            // A failed write is repeated at the deadline.
+            // If the write of `gain` fails, `tick` repeats it later.
             let _ = self.write_gain(config, now);
         }
         // To suspend a participant or sign out browsers, end the connections. In a handover, the previous process would keep its connections until

@@ -95,7 +95,8 @@ impl Signer {
 
     /// Takes over the signer of the supervisor's previous program, and makes it read the files that `palabre.toml` names now.
     pub(crate) fn restore(&mut self, saved: Option<SavedSigner>, inherited: &mut Inherited, now: Instant) {
-        // Also if there is no signer to restore: the restored ends have this number. So the next signer gets another number, and then these ends.
+        // Set this also if there is no signer to restore: the restored ends have this number. The next signer gets a higher number, so the supervisor
+        // passes these ends to it.
         self.last_number = RESTORED_LINK;
         let Some((saved, socket)) = saved.zip(inherited.packet(saved::SIGNER)) else { return };
         let child = if saved.user.is_none() { OurChild::adopt(saved.pid) } else { None };
@@ -204,7 +205,7 @@ impl Signer {
         failure.zip(status).map(|(failure, status)| failure.why.clone_from(status)).is_some()
     }
 
-    /// Reaps ended children after SIGCHLD. The supervisor detects the end of the current signer by the end of its connection.
+    /// Reaps, after SIGCHLD, ended children that were told to end. The supervisor detects the end of the current signer by the end of its connection.
     pub(crate) fn reap(&mut self) {
         self.ending.retain(|(child, _)| matches!(child.try_wait(), Ok(None)));
     }
@@ -279,7 +280,7 @@ impl Signer {
     pub(crate) fn order(&mut self, order: &Order, now: Instant) -> Option<Sent> {
         let link = self.current.as_mut()?;
         let sent = Sent { link: link.number, order: link.order(order, now)? };
-        // The next signer may have read the previous files.
+        // A child that is being started to replace the current signer may have read the previous files: end it, and start another one.
         if *order == Order::Read && self.end_next(now) {
             self.wants_next = true;
         }
@@ -302,7 +303,7 @@ impl Signer {
         self.current.as_ref()?.fault()
     }
 
-    /// Returns the result of the last [`Order::Check`]: why the certificate can't be used with its key; `None` if it can.
+    /// Returns the result of the last [`Order::Check`]: why the certificate can't be used with its key. `None` if it can, or while this is unknown.
     pub(crate) fn checked(&self) -> Option<String> {
         let report = self.current.as_ref()?.report.as_ref()?;
         Some(report.checked.clone()).filter(|fault| !fault.is_empty())

@@ -21,7 +21,7 @@ use crate::measured::Measured;
 /// Time without a change after which a recording counts as finished. A running recorder changes its files every second.
 const FINISHED_AFTER: Duration = Duration::from_secs(600);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// Name of the track of the mix.
+/// Name, without `.wav`, of the track that contains the mix of the room.
 const ROOM_TRACK: &str = "_room";
 
 /// A request to the thread.
@@ -29,7 +29,7 @@ const ROOM_TRACK: &str = "_room";
 pub(crate) struct Job {
     /// The directory of all recordings.
     pub(crate) directory: PathBuf,
-    /// The directories of the recordings in progress, which are never deleted.
+    /// The directories of the recordings that are in progress or have ended by themselves. They are not deleted.
     pub(crate) active: Vec<PathBuf>,
     /// Age in days at which a finished recording is deleted; 0 means never.
     pub(crate) keep_days: u32,
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(disk.exists(&old), [false, false, true, true]);
         assert_eq!(measured.sizes.len(), 2);
         assert!(measured.sizes.values().all(|bytes| *bytes >= 2 << 20) && measured.space.is_some());
-        // The time of the last change counts: a recording that goes on for weeks isn't old.
+        // The age of a recording counts from the last change of any of its files: a recording that goes on for weeks isn't old.
         disk.file("main-20260101T000000Z/_room.wav", 0);
         disk.file("main-20260101T000000Z/alice.wav", 8);
         job.perform(SystemTime::now(), &mut BTreeSet::new());
@@ -227,7 +227,7 @@ mod tests {
         let names = ["c-20260101T000000Z", "a-20260101T000000Z", "b-20260101T000000Z", "d-20260101T000000Z"];
         for (name, days) in names.iter().zip([8, 9, 7, 0]) {
             let path = disk.file(&format!("{name}/_room.wav"), days);
-            // A hole in a file takes no space and doesn't count.
+            // The size of a recording is the space that it takes on the disk: a hole in a file doesn't count.
             let file = fs::File::options().write(true).open(&path).unwrap();
             file.set_len(1 << 30).unwrap();
             file.set_modified(SystemTime::now() - DAY * days).unwrap();
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(disk.exists(&names), [true; 4]);
         disk.job(0, 3).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&names), [true, false, true, true]);
-        // A recording that was changed a moment ago isn't finished.
+        // The last recording stays above the maximum size, because it was changed a moment ago: it isn't finished.
         disk.job(0, 1).perform(SystemTime::now(), &mut BTreeSet::new());
         assert_eq!(disk.exists(&names), [false, false, false, true]);
     }

@@ -135,8 +135,8 @@ impl Upgrader {
         None
     }
 
-    /// Replaces the program after the thread that receives notifications has stopped. Returns an error if that fails, or `None` if a new
-    /// action is in progress and the upgrade must wait.
+    /// Replaces the program after the thread that receives notifications has stopped. Returns an error if that fails. Returns `None` if no
+    /// upgrade is requested, or if a new action is in progress and the upgrade must wait.
     pub(crate) fn notifications_paused(&mut self, children: Children<'_>, now: Instant) -> Option<Failed> {
         let wanted = self.wanted.as_mut()?;
         if !children.are_idle() {

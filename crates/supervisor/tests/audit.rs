@@ -1,4 +1,4 @@
-//! The supervisor's log has each change with the user who asked for it.
+//! Tests that the supervisor's log has each change, with the user who asked for it.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fixture;

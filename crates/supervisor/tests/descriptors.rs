@@ -1,4 +1,4 @@
-//! Each process has exactly the descriptors that it needs, however it was started: as `/proc/PID/fd` shows.
+//! Tests with `/proc/PID/fd` that each process has exactly the descriptors that it needs, however it was started.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 

@@ -1,4 +1,4 @@
-//! The launcher: listeners that palabre-launcher has started for the supervisor.
+//! Tests of the launcher: palabre-launcher starts listeners for the supervisor.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 mod fixture;
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use fixture::{Fixture, Started, eventually, program, runs, signal};
 use palabre_config::control::{Request, Response, State, Target};
 
-/// Returns whether this test can run: only root and the user 'palabre-listener' may be the launcher.
+/// Returns whether this test can run: it must run as root to start a launcher that the supervisor accepts.
 fn may_launch() -> bool {
     let is_root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !is_root {
@@ -158,8 +158,8 @@ fn launcher_ends_with_its_listeners_when_the_supervisor_dies() {
 fn launcher_replaces_its_program_and_keeps_the_listeners() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("palabre-launcher");
-    // cp(1) writes the file: a child that this process starts meanwhile would inherit the open file, and a file that is open for writing can't be
-    // executed.
+    // cp(1) writes the file. If this process wrote it, a child that is started meanwhile would inherit the open descriptor, and a file that is open
+    // for writing can't be executed.
     let copy =
         |to: &Path| assert!(Command::new("cp").arg(program("palabre-launcher")).arg(to).status().unwrap().success());
     copy(&path);

@@ -1,4 +1,4 @@
-//! The real supervisor with real listeners: what a reload changes and keeps, and failed writes that are repeated.
+//! Tests of the real supervisor with real listeners: what a reload changes and keeps, and failed writes that are repeated.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -44,7 +44,7 @@ fn failed_write_of_names_is_repeated() {
     let old = fixture.participant("alice");
     fixture.write("alice", "port = 0\ndisplay-name = \"Zoé\"\n");
     fixture.reload();
-    // Wait for all events of the new listener. Then only the retry can write the file.
+    // Wait until the new listener causes no more events. Then only the repetition of the failed write can write the file `names`.
     fixture.wait_until("alice", |alice| alice.state == State::Ready && alice.pid != old.pid);
     eventually("the old process is gone", || !runs(old.pid.unwrap()));
     fixture.status();
@@ -57,7 +57,7 @@ fn failed_write_of_a_gain_is_reported_and_repeated() {
     let fixture = Fixture::open(&["alice"]);
     fixture.wait_for("alice", State::Ready);
     let gain = fixture.room("main").join("alice/gain");
-    // A file can't replace a directory.
+    // While this directory exists, the file `gain` can't be written.
     fs::create_dir(&gain).unwrap();
     fixture.write("alice", "port = 0\nmuted = true\n");
     fixture.reload();
@@ -172,7 +172,7 @@ fn participant_stays_if_the_new_port_does_not_become_free() {
     let names = ["bad-room", "bad-file", "stopped", "to-bad-room", "to-bad-file", "to-stopped"];
     let fixture = Fixture::open(&names);
     let old = names.map(|name| fixture.participant(name));
-    // A file prevents the creation of the room.
+    // The directory of the room 'den' can't be created while a file has its name.
     fs::write(fixture.room("den"), "").unwrap();
     fixture.write("bad-room", "port = 0\nroom = \"den\"\n");
     fixture.write("bad-file", "prot = 0\n");

@@ -1,4 +1,4 @@
-//! One request on the control socket restarts the mixer or the supervisor, and is answered once.
+//! Tests that one request on the control socket restarts the mixer or the supervisor, and is answered once.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -21,7 +21,7 @@ struct Mixer(RestartSocket);
 impl Mixer {
     fn of(fixture: &Fixture) -> Self {
         let path = fixture.run().join("rooms").join(palabre_room::MIXER_SOCKET);
-        // A process that another test starts holds a copy of a closed socket until it executes its program.
+        // The path can still be in use: a process that another test starts holds a copy of the closed socket until it executes its program.
         let mut socket = None;
         eventually("the previous mixer has closed its socket", || {
             socket = RestartSocket::open(&path).unwrap();
@@ -32,7 +32,7 @@ impl Mixer {
 
     fn next(&mut self) -> Client {
         loop {
-            // The supervisor keeps another connection open, on which it sends nothing.
+            // The supervisor keeps a further connection open, on which it sends no request.
             wait::readable(&[self.0.as_fd()], Some(Duration::from_millis(10))).unwrap();
             self.0.accept();
             if let Some(client) = self.0.request() {
@@ -135,7 +135,7 @@ fn client_that_leaves_changes_nothing() {
     client.write_all(b"{\"version\":3,\"request\":{\"restart\":\"supervisor\"}}\n").unwrap();
     drop(client);
     eventually("another program", || {
-        // A request may fail while the program is replaced.
+        // The request may fail while the supervisor replaces its program.
         matches!(fixture.ask(&Request::Status), Ok(Response::Status(status)) if status.supervisor.unwrap() != before)
     });
     fixture.wait_for("alice", State::Ready);

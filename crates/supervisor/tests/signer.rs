@@ -1,4 +1,4 @@
-//! The signer: handshakes of real listeners without a key, deaths of the signer, renewals of the certificate, and restarts.
+//! Tests of the signer: handshakes of real listeners without a key, deaths of the signer, renewals of the certificate, and restarts.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -156,7 +156,7 @@ fn both_versions_of_tls_and_both_kinds_of_keys_are_signed_by_the_signer() {
     }
 }
 
-/// Returns which of these texts the memory of a process contains. Returns `None` if this user has no permission.
+/// Returns which of these texts the memory of a process contains. Returns `None` if the user of this test may not read the memory.
 fn in_memory(pid: u32, texts: &[Vec<u8>]) -> Option<Vec<bool>> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let memory = fs::File::open(format!("/proc/{pid}/mem")).ok()?;

@@ -1,4 +1,4 @@
-//! The real supervisor with real listeners: starts, deaths, reloads and the end.
+//! Tests of the real supervisor with real listeners: starts, deaths, reloads and the end.
 
 #![allow(clippy::unwrap_used, missing_docs)]
 
@@ -417,7 +417,7 @@ fn targets(pid: u32) -> Option<BTreeSet<String>> {
     Some(targets.collect())
 }
 
-/// Variable with the directory of the answers, for [`a_child_asks`].
+/// Environment variable with the directory into which [`a_child_asks`] writes the answers.
 const ANSWERS: &str = "PALABRE_TEST_ANSWERS";
 /// A listener that asks for a reload in a grandchild of the supervisor and in an orphan, and to be the signer in a grandchild.
 const ASKING_LISTENER: &str = "#!/bin/sh

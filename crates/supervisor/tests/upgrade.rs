@@ -33,8 +33,8 @@ impl Programs {
         self.dir.path().join(name)
     }
 
-    /// Replaces a program by another file of the same content. cp(1) writes it: a child that this process starts meanwhile would inherit
-    /// the open file, and a file that is open for writing can't be executed.
+    /// Replaces a program by another file of the same content. cp(1) writes the file. If this process wrote it, a child that is started meanwhile
+    /// would inherit the open descriptor, and a file that is open for writing can't be executed.
     fn replace(&self, name: &str) {
         let made = Path::new(env!("CARGO_BIN_EXE_palabre-supervisor")).with_file_name(name);
         let new = self.path(&format!("{name}.new"));
@@ -125,7 +125,7 @@ fn supervisor_restarts_with_the_same_program_and_keeps_its_listeners() {
 fn upgrade_keeps_the_fault_of_a_failed_write_of_a_gain_and_repeats_the_write() {
     let fixture = Fixture::open(&["alice"]);
     let gain = fixture.room("main").join("alice/gain");
-    // A file can't replace a directory.
+    // While this directory exists, the file `gain` can't be written.
     fs::create_dir(&gain).unwrap();
     fixture.write("alice", "port = 0\nmuted = true\n");
     fixture.reload();
@@ -261,7 +261,7 @@ fn stored_sockets_outlive_a_killed_supervisor_and_the_watchdog_is_notified() {
     signal(fixture.pid(), "KILL");
     assert!(!fixture.wait_for_the_end().success());
     eventually("the listener is gone", || !runs(alice.pid.unwrap()));
-    // A new connection waits while no listener runs.
+    // A new connection waits in the stored listening socket while no listener runs.
     let pending = TcpStream::connect(("127.0.0.1", alice.port)).unwrap();
     manager.start(&mut fixture, &[("alice", fd)]);
     let again = fixture.wait_for("alice", State::Ready);

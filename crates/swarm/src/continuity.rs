@@ -200,7 +200,7 @@ mod tests {
 
     const CHUNK_MS: f64 = 40.0;
     const WINDOW: Window = Window { begin_ms: 1_000.0, end_ms: 9_000.0 };
-    /// The listener's clock, which SEQ counts, is ahead of this program's clock by this time.
+    /// In these tests, the listener's clock, which SEQ counts, is ahead of this program's clock by this time.
     const AHEAD_MS: u64 = 5_000_000;
 
     /// Receives records of 40 ms. Each item of `records` is the number of a record, and whether the record announces a gap. Returns the number of

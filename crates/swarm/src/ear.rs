@@ -60,7 +60,7 @@ pub(crate) struct Common {
     pub(crate) series: Series,
     /// Delays in ms of each talker.
     pub(crate) delays: Vec<Histogram>,
-    /// Number of records with each fault.
+    /// Number of records that have this fault, for each fault.
     pub(crate) faults: BTreeMap<String, u64>,
     /// A mix is checked if the number of the record is a multiple of this number.
     pub(crate) stride: u64,
@@ -153,7 +153,7 @@ impl Ear {
         self.heard.continuity.get_or_insert_with(|| Continuity::new(40.0))
     }
 
-    /// Returns whether no stream is open or being opened.
+    /// Returns true if no stream is open and none is being opened.
     pub(crate) fn is_closed(&self) -> bool {
         self.streams.iter().all(Option::is_none)
     }

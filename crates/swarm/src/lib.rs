@@ -42,7 +42,7 @@ use usage::{Processes, Snapshot};
 
 /// Number of participants if neither `--participants` nor `--links` is given.
 const PARTICIPANTS: u16 = 100;
-/// Maximum time from the end of all sound until the mixer has written its counters.
+/// Maximum time to wait, after the end of all sound, until the mixer has written its counters.
 const LAST_COUNTERS: Duration = Duration::from_millis(1_500);
 /// Interval at which the main thread checks whether the load's thread has ended.
 const POLL: Duration = Duration::from_millis(100);
@@ -103,7 +103,7 @@ fn interrupted() -> Failure {
     Failure::refused("unable to measure: a signal ended the program before the measurement began")
 }
 
-/// Returns the number of participants, after a check of the options.
+/// Checks the options, and returns the number of participants.
 fn participants(options: &Options, given: Option<&[Link]>) -> Result<u16, Failure> {
     let links = given.map(|links| u16::try_from(links.len()).unwrap_or(u16::MAX));
     let participants = match (options.participants, links) {
@@ -198,7 +198,7 @@ fn measure(
 struct Observer<'a> {
     run: &'a Path,
     daemons: fn(&Path) -> Vec<(String, u32)>,
-    /// The processes, from the time before the measurement.
+    /// The processes that are measured. They are found before the measurement begins.
     processes: Option<Processes>,
     /// The processes at the beginning of the measurement.
     before: Option<Snapshot>,

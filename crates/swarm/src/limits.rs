@@ -6,11 +6,11 @@ use std::path::Path;
 use palabre_host::exit::Failure;
 use palabre_host::process;
 
-/// Number of open files that a process needs in addition to those of the participants.
+/// Number of open files that this program or the mixer needs, in addition to those for each participant and talker.
 const OTHER_FILES: u64 = 64;
 /// Maximum number of threads of a listener with a stream and a talker.
 const LISTENER_THREADS: u64 = 6;
-/// Number of threads of the other processes.
+/// Number of threads that all processes except the listeners have together.
 const OTHER_THREADS: u64 = 32;
 /// Memory of a listener with a stream, in KiB, with a reserve.
 const LISTENER_KIB: u64 = 1_500;
@@ -24,7 +24,7 @@ struct Limit {
     text: String,
 }
 
-/// Raises the limit of open files to its hard limit. Returns an error if the limits of the machine allow fewer participants.
+/// Raises the limit of open files to its hard limit. Returns an error if the limits of the machine don't allow this number of participants.
 /// `is_own_room`: this program also starts their listeners.
 pub(crate) fn check(participants: u64, talkers: u64, is_own_room: bool) -> Result<(), Failure> {
     let files = process::raise_nofile()

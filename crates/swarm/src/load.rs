@@ -96,7 +96,7 @@ pub(crate) struct Participant {
     pub(crate) disturbed: u64,
     pub(crate) ended: u64,
     pub(crate) max_late_ms: f64,
-    /// Time in ms from the last record to the end of the measurement.
+    /// Time in ms from the participant's last record to the end of the measurement.
     pub(crate) silent_ms: f64,
     /// The faults. Their times are in ms from the beginning of the measurement.
     pub(crate) spans: Vec<Span>,
@@ -113,7 +113,7 @@ pub(crate) struct Outcome {
     pub(crate) talkers: Vec<(String, Histogram)>,
     pub(crate) lateness: Histogram,
     pub(crate) faults: BTreeMap<String, u64>,
-    /// By how much the rounds of this program were late.
+    /// By how much later than planned the rounds of this program began.
     pub(crate) own_lateness: Histogram,
     /// Number of connections of talkers that ended.
     pub(crate) talkers_ended: u64,

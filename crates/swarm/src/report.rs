@@ -238,13 +238,13 @@ fn fault(one: &Participant) -> Option<String> {
     Some(format!("{}: {}", one.name, parts.join("; ")))
 }
 
-/// Returns the numbers of ticks in each class of lateness: the upper bound in µs, and the number.
+/// Returns how many ticks of the mixer fell into each class of lateness during the measurement: the upper bound of the class in µs, and the number.
 fn late_ticks(before: &Mixing, after: &Mixing) -> Vec<(Option<u64>, u64)> {
     let classes = before.late.iter().zip(&after.late);
     classes.map(|(before, after)| (after.0, after.1.saturating_sub(before.1))).filter(|class| class.1 > 0).collect()
 }
 
-/// Returns the sums of the underruns and of the lost frames of all participants between two measurements.
+/// Returns the sums of the underruns and of the lost frames of all participants between two readings of the mixer's counters.
 fn losses(before: &Mixing, after: &Mixing) -> (u64, u64) {
     let sum = |mixing: &Mixing| {
         let all = mixing.participants.iter();

@@ -1,4 +1,4 @@
-//! The figures of each interval of a measurement.
+//! The figures of a measurement, for each interval of 10 s.
 
 use crate::histogram::Histogram;
 
@@ -16,7 +16,7 @@ pub(crate) struct Interval {
     pub(crate) wrong: u64,
     /// Median, 99th percentile and maximum of the records' lateness.
     pub(crate) lateness_ms: [f64; 3],
-    /// Median of all talkers' delays; `None` if none was measured.
+    /// Median of all talkers' delays in the interval; `None` if none was measured.
     pub(crate) delay_ms: Option<f64>,
 }
 

@@ -216,7 +216,7 @@ mod tests {
             assert_eq!(faults(&of((1..TALKERS).collect()), None), [Fault::Missing(0)]);
             let twice: Vec<f32> = of((1..TALKERS).collect()).iter().map(|sample| sample * 4.0).collect();
             assert!(faults(&twice, Some(0)).contains(&Fault::Level(1)));
-            // Bytes of samples in the wrong order sound like noise.
+            // Samples whose two bytes are in the wrong order sound like noise.
             let torn = |sample: &f32| f32::from(((sample * 32_768.0) as i16).swap_bytes()) / 32_768.0;
             let torn: Vec<f32> = of((1..TALKERS).collect()).iter().map(torn).collect();
             assert!(faults(&torn, Some(0)).contains(&Fault::Noise));

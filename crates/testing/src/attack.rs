@@ -78,7 +78,7 @@ pub fn run(test: &str, directory: &Path, landlock: u32, seccomp: bool) -> (BTree
 
 /// Prints whether the system refused this attempt of an attacker.
 pub fn attempt<T>(what: impl Display, result: io::Result<T>) {
-    // EXDEV: Landlock forbids links between directories.
+    // EXDEV: the error with which Landlock refuses a link from one directory to another.
     let codes = [libc::EPERM, libc::EACCES, libc::EXDEV];
     let error = result.err();
     let is_refused = error.as_ref().and_then(io::Error::raw_os_error).is_some_and(|code| codes.contains(&code));

@@ -166,7 +166,8 @@ mod tests {
     const CALM: Duration = DISTURBANCE_MAX;
     const DISTURBED: Duration = Duration::from_millis(11);
 
-    /// Returns how often a test runs that fails `failures` times, and whether it succeeds in the end.
+    /// Returns how often a test runs that fails `failures` times, and whether it succeeds in the end, if a thread waited for a CPU for `run_delay`
+    /// each time.
     fn runs(failures: u32, run_delay: Duration) -> (u32, bool) {
         let runs = Cell::new(0);
         let test = || {

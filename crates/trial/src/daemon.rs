@@ -1,8 +1,8 @@
 //! The daemons as children of `palabre try`: started, watched and restarted.
 //!
-//! Only the main thread spawns the daemons. Mixer and supervisor get its process id in `--parent-pid`: such a daemon dies when the
-//! *thread* that spawned it ends (PR_SET_PDEATHSIG of prctl(2)). Each daemon has its own process group, so that a Ctrl-C in the terminal doesn't
-//! reach it.
+//! Only the main thread spawns the daemons. Mixer and supervisor get the process id of this program in `--parent-pid`: such a daemon dies when
+//! the *thread* that spawned it ends (PR_SET_PDEATHSIG of prctl(2)). Each daemon has its own process group, so that a Ctrl-C in the terminal
+//! doesn't reach it.
 
 use std::borrow::Cow;
 use std::ffi::OsString;

@@ -50,7 +50,7 @@ pub fn run(options: &Options, verbosity: u8, qr: fn(&str) -> Option<String>) -> 
     let mut trial = Trial { browser, _bots: bots, room };
     let result = trial.watch(&mut signals, options, qr);
     messages::ending();
-    // End windows, bots, supervisor with its listeners and mixer, in this order. Afterwards their directory is removed.
+    // End the processes in this order: windows, bots, the supervisor with its listeners, the mixer. Afterwards their directory is removed.
     drop(trial);
     result
 }

@@ -102,7 +102,8 @@ impl Machines {
         others.flatten().chain(nats).min()
     }
 
-    /// Prints the links of each machine of which all listeners are ready, in order. Returns the time until the next call, if some are missing.
+    /// Prints the links of each machine whose listeners are all ready, in the order of the machines. Returns the time to wait until the next call
+    /// if some machines are not ready yet.
     fn show_ready(&mut self) -> Option<Duration> {
         if self.machines.iter().all(|machine| machine.is_shown) {
             return None;

@@ -34,7 +34,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Returns the options of a room for `palabre swarm`: on any free ports, without voices and without levelling.
+    /// Returns the options of a room for `palabre swarm`: on any free ports, without melody and echo, and without levelling.
     #[must_use]
     pub fn for_swarm(participants: u16) -> Self {
         Self {

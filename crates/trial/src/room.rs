@@ -254,7 +254,7 @@ fn supervisor_arguments(directory: &TrialDir, signer: PathBuf, listener: PathBuf
     arguments.chain(options.no_levelling.then(|| "--no-levelling".into())).collect()
 }
 
-/// Adds the daemons' `-v` arguments: one less than `verbosity`, since the first `-v` only shows the daemons' log and doesn't change it.
+/// Adds `-v` arguments for a daemon: one fewer than `verbosity`, because the first `-v` only makes this program show the daemons' log lines.
 fn with_verbosity(mut arguments: Vec<OsString>, verbosity: u8) -> Vec<OsString> {
     arguments.extend((1..verbosity).map(|_| "-v".into()));
     arguments

@@ -89,7 +89,7 @@ fn key(keys: &BTreeMap<String, String>, name: &Name) -> Result<Key, Failure> {
 /// Finds free ports in ascending order.
 struct Ports<'a> {
     server: &'a Server,
-    /// Ports of participants whom the user invited.
+    /// Ports of participants whom the user invited. The participants of the trial get other ports.
     invited: BTreeSet<u16>,
     next: Option<u16>,
     any: bool,

@@ -43,7 +43,7 @@ const OWN_SETTINGS: [&str; 4] = ["host", "bind", "certificate", "private-key"];
 /// The comment that `palabre try` writes above its settings in palabre.toml.
 const OWN_SETTINGS_COMMENT: &str =
     "# 'palabre try' sets the next four settings at each start; other settings are kept.";
-/// Lines of an earlier palabre.toml with this prefix are not kept.
+/// Prefix of the comment that an earlier trial wrote into palabre.toml. Lines with this prefix are not kept.
 const OWN_SETTINGS_PREFIX: &str = "# 'palabre try' sets";
 
 /// The directory of a running trial.

@@ -13,7 +13,8 @@ const MAX_ROOMS: usize = 100;
 /// Maximum length of the version of another machine's program, in bytes.
 const MAX_SUITE_BYTES: usize = 32;
 
-/// The state of a room on a machine. The newest epoch and counter win.
+/// The state of a room on one machine, as this machine's bridge sends it to other bridges. Of two states of the same epoch (the same process), the
+/// state with the higher counter is the newer one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct State {
     pub(crate) version: u8,
@@ -57,7 +58,7 @@ pub(crate) struct Heartbeat {
     pub(crate) epoch: u64,
     /// CLOCK_MONOTONIC of the sender in µs.
     pub(crate) time_us: u64,
-    /// Wall clock of the sender, in ms since 1970. Bridges without this field work together with bridges that send it.
+    /// Wall clock of the sender, in ms since 1970. `None` if the sender's release doesn't send this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) unix_ms: Option<u64>,
     /// Version of the sender's program.
@@ -101,7 +102,7 @@ impl State {
     /// Returns whether people were omitted.
     pub(crate) fn fit(&mut self) -> bool {
         let all = std::mem::take(&mut self.people);
-        // A comma or the end of the list follows each person.
+        // One byte more than the person has, for a comma in the list.
         let length = |person: &Person| serde_json::to_vec(person).map_or(MAX_BYTES, |bytes| bytes.len() + 1);
         let mut space = MAX_BYTES.saturating_sub(serde_json::to_vec(self).map_or(MAX_BYTES, |bytes| bytes.len()));
         let mut fits = vec![false; all.len()];

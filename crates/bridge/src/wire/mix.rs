@@ -256,7 +256,7 @@ mod tests {
     fn invalid_opus_lists_are_refused() {
         let good = opus(&[160; 3], true).encode();
         assert!((0..good.len()).all(|length| Mix::decode(&good[..length]).is_err()));
-        // The number of frames, the form of the sound, the length of the first packet.
+        // Each pair changes one byte of a valid message: of the number of frames, the form of the sound, or the length of the first packet.
         for (at, byte) in [(47, 2), (47, 4), (3, 2), (3, 3), (48, 0), (49, 5)] {
             let mut bytes = good.clone();
             bytes[at] = byte;
@@ -272,7 +272,8 @@ mod tests {
             bytes[at] = byte;
             bytes
         };
-        // Version, form of the sound, rate, number of talkers, length of a name, a letter of a name, number of frames.
+        // Each pair changes one byte of a valid message: of the first two bytes, the version, the form of the sound, the rate, the number of talkers,
+        // the length of a name, a name, or the number of frames.
         for (at, byte) in [(0, 0), (2, 2), (3, 2), (3, 4), (4, 0), (32, 9), (33, 99), (34, b'A'), (47, 0), (47, 6)] {
             assert!(Mix::decode(&changed(at, byte)).is_err(), "byte {at}");
         }

@@ -26,7 +26,7 @@ pub(crate) struct Subject {
     /// `None` for a heartbeat.
     pub(crate) room: Option<Name>,
     pub(crate) machine: Name,
-    /// Whether the subject has this program's version.
+    /// Whether the subject names [`VERSION`], the version of this program's messages.
     pub(crate) is_same_version: bool,
 }
 

@@ -93,7 +93,7 @@ impl Broker {
         self.process = None;
     }
 
-    /// Starts the server, on the same port as before.
+    /// Starts the server. If it ran before, it gets the same port again.
     pub fn restart(&mut self) {
         let port = if self.port == 0 { "-1".to_owned() } else { self.port.to_string() };
         let mut command = Command::new("nats-server");
@@ -132,7 +132,7 @@ impl Broker {
         lengths
     }
 
-    /// Publishes a message without the bridge. Returns the server's answer, up to its `PONG`.
+    /// Sends a message directly to the NATS server, without a bridge. Returns the server's answer, up to the `PONG` that follows the message.
     pub fn publish(&self, options: &str, subject: &str, payload: &[u8]) -> String {
         let mut server = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         server.set_read_timeout(Some(TIMEOUT)).unwrap();
@@ -210,7 +210,7 @@ impl Site {
         wait_until("the bridge's state", || BridgeReport::read(&rooms).unwrap().filter(&says));
     }
 
-    /// Waits until the file with the bridge's state says whether the connection with another machine is cut off.
+    /// Waits until the file `.bridge` says that the connection with another machine is cut off; if `is_cut_off` is false, that it isn't.
     pub fn wait_for_link(&self, machine: &str, is_cut_off: bool) {
         let says = |link: &MachineLink| link.machine == name(machine) && link.is_cut_off == is_cut_off;
         self.wait_for_report(|report| report.links.iter().any(says));
@@ -238,7 +238,7 @@ impl Site {
         });
     }
 
-    /// Acts as the mixer that reads the pipe of another machine.
+    /// Opens the pipe of another machine for reading, in place of the mixer.
     pub fn listen_to(&mut self, machine: &str) {
         let path = self.room.machines().from(&name(machine));
         self.from.retain(|(known, _)| *known != name(machine));
@@ -248,13 +248,13 @@ impl Site {
         self.from.push((name(machine), reader));
     }
 
-    /// Reads what has arrived from a machine.
+    /// Reads the sound that has arrived from another machine, and appends it to `heard`.
     pub fn hear(&mut self, machine: &str) {
         let (_, reader) = self.from.iter_mut().find(|(known, _)| *known == name(machine)).unwrap();
         while reader.read_sums(Instant::now(), &mut self.heard, 1 << 16).unwrap() > 0 {}
     }
 
-    /// Waits until this number has been heard from a machine.
+    /// Waits until a sample with this value has arrived from another machine.
     pub fn hear_until(&mut self, machine: &str, value: i32) {
         wait_until(&format!("sound of '{machine}' on '{}'", self.machine), || {
             self.hear(machine);
@@ -263,7 +263,7 @@ impl Site {
     }
 }
 
-/// Sends frames whose samples are all 7, until one arrives.
+/// Waits until two machines are connected. Then `from` sends frames whose samples are all 7, until one arrives at `to`.
 pub fn connect(from: &mut Site, to: &mut Site) {
     let machine = from.machine.to_string();
     to.wait_for_machine(&machine, false);

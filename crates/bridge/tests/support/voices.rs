@@ -14,13 +14,13 @@ pub const RATE_HZ: u32 = 24_000;
 /// Length of a burst, the sound that is written at once.
 const BURST: Duration = Duration::from_millis(100);
 const BURST_SAMPLES: usize = 2_400;
-/// Each tenth burst may be late by this time, so that the mixers' buffers hold this much sound. So the mix doesn't change if each
+/// The test writes each tenth burst late by this time, so that the mixers' buffers come to hold this much sound. Then the mix doesn't change if each
 /// thread through which the sound passes is late by up to [`HARMLESS`].
 pub const LATE: Duration = Duration::from_millis(60);
 /// Maximum time by which a thread may run late without a change of any mix, if bursts are late by [`LATE`].
 pub const HARMLESS: Duration = Duration::from_millis(10);
 
-/// The pipes of a participant whose microphone is read by a mixer.
+/// The pipes of a simulated participant. A real mixer reads `mic` and writes `ear`.
 pub struct Person {
     pub mic: PipeWriter,
     pub ear: PipeReader,
@@ -81,7 +81,7 @@ pub fn talk(faster: f64, late: Duration, mut voices: Vec<(PipeWriter, Voice)>) -
     })
 }
 
-/// Hears in a thread, so that no pipe becomes full while a test waits for something else. `take` gets all samples in order.
+/// Reads the pipe `ear` in a thread, so that the pipe doesn't become full while the test waits for something else. `take` gets all samples in order.
 pub fn listen<T: Send + 'static>(
     mut ear: PipeReader,
     heard: Arc<Mutex<T>>,

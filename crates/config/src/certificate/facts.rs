@@ -97,7 +97,7 @@ impl Facts {
         if let Ok(pair) = KeyPair::try_from(&key) {
             return Ok(Some(pair.public_key_raw() == self.subject_public_key));
         }
-        // Except for kinds that listeners don't support, a private key contains its public key.
+        // Except for kinds of keys that listeners don't support, the DER encoding of a private key contains the public key too.
         let contains = key.secret_der().windows(self.public_key.len().max(1)).any(|part| part == self.public_key);
         Ok((contains || !matches!(key, PrivateKeyDer::Pkcs8(_))).then_some(contains))
     }

@@ -111,7 +111,7 @@ fn refusals(certificate: &X509Certificate<'_>) -> impl Iterator<Item = &'static 
     let not_for_servers = purposes.is_some_and(|purposes| !purposes.value.server_auth && !purposes.value.any);
     let usage = certificate.key_usage().ok().flatten();
     let not_for_signatures = usage.is_some_and(|usage| !usage.value.digital_signature());
-    // `openssl req -x509` makes self-signed certificates that are marked as those of an authority. Browsers accept them.
+    // `openssl req -x509` marks the self-signed certificates that it makes as those of an authority. Browsers accept them, so this isn't a flaw.
     let is_authority = certificate.is_ca() && !self_signed;
     [
         (weak && !self_signed, "the certificate's signature uses SHA-1 or MD5"),

@@ -29,7 +29,7 @@ pub struct SharedRoom {
     pub delay_ms: u64,
     /// Duration of the other machine's sound that was lost on the way or refused by the mixer's pipe, since the connection began, in ms.
     pub lost_ms: u64,
-    /// Number of messages with sound that came too late.
+    /// Number of the other machine's messages whose sound was not played, because they arrived too late.
     pub late_messages: u64,
 }
 

@@ -23,7 +23,7 @@ pub enum Codec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct StreamCodecs {
-    /// Number of streams with 16-bit samples.
+    /// Number of streams with PCM, which has 16-bit samples.
     #[serde(skip_serializing_if = "is_zero")]
     pub pcm: u32,
     /// Number of streams with ADPCM.

@@ -15,8 +15,8 @@ pub struct Mixing {
     pub ticks: u64,
     /// Number of ticks that were skipped because the process did not run in time.
     pub skipped: u64,
-    /// Histogram of lateness. For each bucket: its upper bound in µs, and the number of ticks between the previous bound and
-    /// this bound. The last bucket has no bound.
+    /// Histogram of lateness. For each bucket: its upper bound in µs, and the number of ticks whose lateness is between the previous bound and this
+    /// bound. The last bucket has no upper bound.
     pub late: Vec<(Option<u64>, u64)>,
     /// Sum of the lateness of all ticks, in µs.
     pub late_us: u64,

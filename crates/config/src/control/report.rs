@@ -56,7 +56,7 @@ pub struct ListenerReport {
     /// Whether the listener could not use the certificate that it was told to read, and keeps the previous certificate.
     #[serde(skip_serializing_if = "is_false")]
     pub certificate_refused: bool,
-    /// Why the listener could not use that certificate, at most [`MAX_FAULT_CHARS`] characters.
+    /// Why the listener could not use the certificate that it was told to read, at most [`MAX_FAULT_CHARS`] characters. Empty if it uses it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub certificate_fault: String,
     /// Number of times that the listener has loaded the certificate, or has failed to: at the start, after each SIGHUP, and when the certificate

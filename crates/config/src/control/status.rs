@@ -230,9 +230,10 @@ pub enum State {
     Serving,
     /// The listener is ending, and its port is closed.
     Draining,
-    /// The listener died and will be restarted; new connections wait in the listening socket.
+    /// The listener died or could not be started, and will be restarted. If its port is open, new connections wait in the listening socket.
     BackingOff,
-    /// The listener failed too often and is not restarted; its port is closed.
+    /// The listener was given up, and its port is closed. The supervisor tries again every 30 s; if the configuration is invalid, only after a
+    /// reload.
     Failed,
     /// The listener was stopped by an operator; its port is closed.
     Stopped,

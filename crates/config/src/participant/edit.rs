@@ -91,8 +91,8 @@ fn apply(document: &mut DocumentMut, edit: &Edit, signed_out: Option<Moment>) {
         Edit::KeyExpires(None) => remove(document, "key-expires"),
         Edit::KeyExpires(Some(moment)) => set(document, "key-expires", datetime(*moment)),
         Edit::SignedOut(moment) => {
-            // A listener gives cookies at least the time of the last sign-out plus one second, even if the clock shows an earlier time. Only a
-            // sign-out at this time or later makes these cookies invalid.
+            // A listener dates cookies at least one second after the last sign-out, even if the clock shows an earlier time. So a further sign-out
+            // needs at least this time to make such cookies invalid.
             let moment = signed_out.and_then(Moment::one_second_later).map_or(*moment, |next| next.max(*moment));
             set(document, "signed-out", datetime(moment));
         }

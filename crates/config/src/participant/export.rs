@@ -110,7 +110,7 @@ fn check_version(version: Option<&toml::Value>) -> Result<(), String> {
     }
 }
 
-/// The only field that the documents of all versions have.
+/// The version of the format, which is the only field that the documents of all versions have.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 struct Versioned {

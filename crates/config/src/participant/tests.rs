@@ -3,7 +3,7 @@ use crate::Key;
 use proptest::prelude::*;
 use std::os::unix::fs::PermissionsExt;
 
-/// Writes participants' files into a new directory. Appends a line for the key to each file.
+/// Writes participants' files into a new directory. Appends the line `key-sha256` to each file.
 fn roster(files: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join(PARTICIPANTS_DIR)).unwrap();
@@ -170,7 +170,7 @@ fn an_invalid_hash_is_refused() {
     }
 }
 
-/// Pattern for test lines: known fields (except the key) with any values, or lines of any characters.
+/// Pattern for the random lines of a test: some of the known fields with valid and invalid values, or lines of any characters.
 const ANY_LINE: &str = "(port|room|display-name|gain-db|muted|join-muted) = \
                         (0|9001|-1|nan|true|\"\"|\"main\"|\"\\PC{0,8}\"|\\[\\]|\\{\\})|\\PC{0,12}";
 

@@ -43,7 +43,7 @@ fn undo(written: &[Replaced], cause: ConfigError) -> ConfigError {
         None => fs::remove_file(path),
     };
     let failed = |replaced: &Replaced| restore(replaced).err().map(|error| ConfigError::io(&replaced.0, &error));
-    // All files are restored, also after a failure.
+    // Try to restore all files, even if one of them can't be restored.
     let failures: Vec<ConfigError> = written.iter().rev().filter_map(failed).collect();
     match failures.first() {
         None => cause,
@@ -70,7 +70,7 @@ mod tests {
         let (alice, bob, carol) = (participant("alice"), participant("bob"), participant("carol"));
         let before = "# hers\nport = 9001\n";
         fs::write(roster.join("alice.toml"), before).unwrap();
-        // A directory can't be replaced by a file.
+        // A directory can't be replaced by a file, so carol's file can't be written.
         fs::create_dir(roster.join("carol.toml")).unwrap();
         let all = [alice, bob, carol];
         let error = Participant::write_all(dir.path(), &all).unwrap_err().to_string();

@@ -36,8 +36,8 @@ impl Drop for Ended {
 }
 
 impl Cluster {
-    /// Starts three machines, each with this number of participants and these lines of `palabre.toml`, and waits until all are connected.
-    /// `bridge` has more lines of the section `[bridge]`.
+    /// Starts three machines, each with this number of participants and these lines of `palabre.toml`. Waits until the bridge of each machine is
+    /// connected to the bridges of the others. `bridge` has more lines of the section `[bridge]`.
     pub fn start(participants: usize, bridge: &str, palabre_toml: &str) -> Result<Self> {
         Self::start_in(participants, bridge, palabre_toml, &[&[]; NAMES.len()])
     }
@@ -122,7 +122,7 @@ fn start_bridge(dir: &Path, environment: &[(&str, &OsStr)]) -> Result<Ended> {
     Ok(Ended(command.stderr(File::create(dir.with_file_name("bridge.log"))?).spawn()?))
 }
 
-/// Returns whether a process has this name. The kernel keeps 15 bytes of it.
+/// Returns whether the process `pid` runs `program`. The kernel keeps only the first 15 bytes of a process's name.
 fn is_named(pid: u32, program: &str) -> bool {
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     name.trim() == &program[..program.len().min(15)]

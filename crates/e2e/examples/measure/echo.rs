@@ -1,5 +1,5 @@
 //! Measures how much of the sound that Palabre plays comes back through a microphone: in a real browser whose output is its microphone's input.
-//! A recording of the room contains the sound that each participant sent.
+//! A recording of the room, which contains the sound that each participant sent, shows how loud the echo is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use serde_json::Value;
 
 use crate::restarts::Player;
 
-/// Time for the echo canceller to adapt.
+/// Time to wait until the browser's echo canceller has adapted, before the measurement.
 const LEARN: Duration = Duration::from_secs(15);
 const RECORD: Duration = Duration::from_secs(20);
-/// Constraints for getUserMedia(): those that the page uses, and two others.
+/// Constraints for getUserMedia() in the three measurements: those that the page requests, and two others.
 const CONSTRAINTS: [(&str, &str); 3] = [
     ("as the page requests: `all` if available, noise suppression", ""),
     ("`true`, no noise suppression", "audio.echoCancellation = true; audio.noiseSuppression = false;"),

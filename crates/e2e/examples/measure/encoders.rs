@@ -44,7 +44,7 @@ pub fn run() -> Result<()> {
     Ok(())
 }
 
-/// Returns the CPU time of encoding in ns, and the length of all packets.
+/// Returns the CPU time of encoding in ns, and the total length of all packets in bytes.
 fn palabre(speech: &[i16], kbps: u32, heard: &Path) -> Result<(u64, usize)> {
     let mut encoder = Encoder::new(ROOM_HZ, kbps)?;
     let mut packets = Vec::new();

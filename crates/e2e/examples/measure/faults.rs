@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::Result;
 use palabre_e2e::faults::{Options, run};
 
-/// Prints the table of docs/measurements.md. If `only` isn't empty, only for the faults whose names contain it.
+/// Prints the table of faults in docs/measurements.md. If `only` isn't empty, the table has only the fault "nothing" and the faults whose names
+/// contain `only`.
 pub fn table(participants: usize, talkers: usize, only: &'static str) -> Result<()> {
     let options = Options {
         participants,

@@ -22,7 +22,7 @@ pub fn gaps(seconds: u64, kbps: u32) -> Result<()> {
     })
 }
 
-/// Measures a tone in a chosen loudspeaker, which the page plays through an `<audio>` element.
+/// Measures a tone that the page plays in a chosen loudspeaker, through an `<audio>` element.
 pub fn chosen(seconds: u64) -> Result<()> {
     heard("a tone in a chosen loudspeaker", "", SECOND_CARD, |_, _| {
         std::thread::sleep(Duration::from_secs(seconds));

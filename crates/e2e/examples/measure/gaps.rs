@@ -94,8 +94,8 @@ fn plot_delay(listener: &Browser, seconds: usize, name: &str) -> Result<()> {
 pub fn handover(line: Line, kbps: u32) -> Result<()> {
     let suite = Suite::start(2)?;
     let _talker = Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
-    // `renew` is the cost of a stream after which the page renews it. A chunk of 40 ms at 24 kHz costs about 6700 (stream/frames.js), so the page
-    // renews the stream every 3 s.
+    // `renew` in the page's address is the maximum cost of a stream, after which the page renews the stream. A chunk of 40 ms at 24 kHz costs about
+    // 6700 (stream/frames.js), so 500000 makes the page renew the stream every 3 s.
     let listener = join_at(&format!("{}&renew=500000", at_bit_rate(&line.to(&suite.links[1])?, kbps)))?;
     wait_for_samples(&listener, Tap::Output, 10)?;
     let heard = Heard::start(&listener)?;

@@ -42,7 +42,7 @@ impl<'a> Heard<'a> {
 }
 
 impl Heard<'_> {
-    /// Prints how well the sound card's clock ran. If it stopped, the measurement is invalid.
+    /// Prints how far the sound card's clock deviated from the wall clock. If the sound card stopped, the measurement is invalid.
     fn print_card(&self, rate_hz: u32) -> Result<()> {
         const MOST_PPM: f64 = 1000.0;
         const MOST_MS: f64 = 60.0;

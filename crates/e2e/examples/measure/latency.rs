@@ -60,8 +60,8 @@ pub fn over_rtts() -> Result<()> {
     for uplink in ["websocket", "post"] {
         for rtt_ms in [0, 50, 100, 150] {
             let delays = Delays { rtt: Duration::from_millis(rtt_ms), ..Delays::default() };
-            // Page and mixer remember lateness for two minutes, also that of a starting browser. So the browsers are reused, and everything else is
-            // new.
+            // Page and mixer remember lateness for one or two minutes, also the lateness that a starting browser causes. So the same two browsers are
+            // used for all measurements, but each measurement has a new suite and new pages.
             let suite = Suite::start(2)?;
             let link = &suite.links[0];
             let port = Line::to(link.port, delays)?.port;
@@ -153,7 +153,8 @@ fn print_trend(minutes: usize, points: Vec<(f64, f64)>) -> Result<()> {
 /// Returns the times in minutes at which a browser's sound card stopped or caught up, each with the size of the jump in ms. Leaves out drift.
 fn jumps(browser: &Browser) -> Result<Vec<(f64, f64)>> {
     const LEAST_MS: f64 = 8.0;
-    /// Number of entries of `tap_times` in about two seconds. The earliest of them is not delayed by the bursts of a worklet.
+    /// Number of entries of `tap_times` in about two seconds. A worklet runs in bursts, which delay most of these entries, but not the entry with
+    /// the smallest delay.
     const BLOCKS: usize = 20;
     let rate_hz = f64::from(browser.tapped(Tap::Output)?.1);
     let times = browser.tap_times(Tap::Output, 0)?;
@@ -184,7 +185,7 @@ struct Stretch {
     to: Mark,
 }
 
-/// A moment, given by the number of samples and chunks recorded until then.
+/// A moment of a measurement, given by the numbers of samples and chunks that each recording contains at that moment.
 #[derive(Clone, Copy)]
 struct Mark {
     said: usize,
@@ -295,7 +296,7 @@ impl Spoken {
     }
 }
 
-/// Returns the mean delay of each stage. All stages are computed for the same windows, so that their means add up.
+/// Returns a text with the mean delay of each stage. All stages are computed for the same windows, so that their means add up.
 pub fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<String> {
     let Stretch { from, to } = spoken.stretch;
     let arrived = listener.tap_stages((usize::MAX, from.arrived))?.arrived;
@@ -316,7 +317,7 @@ pub fn stages(spoken: &Spoken, speaker: &Browser, listener: &Browser) -> Result<
         down.push(came_ms - complete_ms);
         player.push(spoken.heard_at.ms(heard.at + heard.lag) - came_ms);
     }
-    // The average sample of a chunk waits half a chunk less than the first.
+    // On average, the samples of a chunk wait half a chunk less than its first sample until the chunk is sent.
     let room_hz = f64::from(rate_hz);
     // Age of each chunk's first sample when it was sent, in ms, and its number of samples.
     let mut sent = speaker.tap_stages((from.sent, usize::MAX))?.sent;

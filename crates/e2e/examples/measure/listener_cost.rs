@@ -175,7 +175,7 @@ fn spawn(program: &Path, files: &[&Path], chunk_ms: u32) -> Result<Child> {
 
 impl Drop for MiniServers {
     fn drop(&mut self) {
-        // The mini-servers end with their parent: PR_SET_PDEATHSIG of prctl(2).
+        // Kill the parent of the mini-servers. They end with it: PR_SET_PDEATHSIG of prctl(2).
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

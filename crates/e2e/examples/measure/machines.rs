@@ -17,14 +17,16 @@ use crate::tone::{TONE_DBFS, TONE_HZ};
 
 /// Participants of each machine.
 const PEOPLE: usize = 5;
-/// Number of talkers, all of the first machine. `palabre swarm` measures their delay in the streams of three other participants.
+/// Number of talkers, all of the first machine. `palabre swarm` measures their delay in the streams of three participants who don't talk: first on
+/// the talkers' machine, then on another one.
 const SWARM_TALKERS: usize = 2;
 /// Length of the heads of IPv4 (20 bytes) and TCP with timestamps (32 bytes).
 const HEAD_BYTES: f64 = 52.0;
 /// Maximum length of a segment's content on Ethernet.
 const SEGMENT_BYTES: f64 = 1448.0;
 
-/// Measures with each of these lines of the section `[bridge]`. Each measurement lasts `seconds`.
+/// Measures delays and costs of a room on three machines, for each of these lines of the section `[bridge]`. Each single measurement lasts
+/// `seconds`.
 pub fn run(settings: &[&str], seconds: u64) -> Result<()> {
     for &bridge in settings {
         println!("machines: three machines, {}", bridge.replace('\n', ", "));
@@ -90,7 +92,7 @@ fn costs(cluster: &Cluster, seconds: u64) -> Result<()> {
     for (talking, what) in [(0, "nobody talks"), (1, "lyon talks"), (3, "all three machines talk")] {
         let talk = |suite: &Suite| Talker::tone(&suite.client, &suite.links[0], TONE_HZ, TONE_DBFS);
         let _talkers: Vec<Talker> = cluster.suites[..talking].iter().map(talk).collect();
-        // The first seconds are not typical, because the machines tell each other who talks.
+        // Leave out the first seconds, in which the machines tell each other who talks: their traffic and CPU time are not typical.
         std::thread::sleep(Duration::from_secs(3));
         let (wire, cpu, began) = (counters(cluster)?, cluster.cpu()?, Instant::now());
         std::thread::sleep(Duration::from_secs(seconds));
@@ -109,7 +111,7 @@ fn costs(cluster: &Cluster, seconds: u64) -> Result<()> {
     Ok(())
 }
 
-/// What was sent on a connection in one direction, by the counters of TCP.
+/// The data that one end of a connection has sent, by the counters of TCP.
 #[derive(Clone, Copy, Debug, Default)]
 struct Way {
     bytes: f64,

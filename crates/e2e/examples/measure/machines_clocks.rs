@@ -14,16 +14,17 @@ use crate::tone::{TONE_DBFS, peak};
 
 /// By how many ppm the clock of each machine is fast.
 const PPM: [f64; NAMES.len()] = [0.0, 300.0, -300.0];
-/// Time for which the mixers measure the clocks, before the measurement.
+/// Time to wait before the measurement, in which the mixers find out how much the machines' clocks differ.
 const SETTLE: Duration = Duration::from_secs(40);
 const RATE_HZ: usize = 24_000;
 /// Length of a frame in samples.
 const FRAME: usize = 480;
-/// Period of the tone in samples: 250 Hz. The phase of a frame gives the frame's place.
+/// Period of the tone in samples, for 250 Hz. The phase of the tone at the beginning of a frame, in samples, is called the frame's place.
 const PERIOD: usize = 96;
-/// Maximum relative error of a frame's amplitude.
+/// Maximum relative error of the amplitude of a frame without a break.
 const GAP: f64 = 0.03;
-/// Maximum deviation of a frame's place in samples. A change of speed by 0.2 %, the largest one that the mixer makes, moves it by one sample.
+/// Maximum change of the place from one frame to the next without a break, in samples. The mixer changes the speed by at most 0.2 %, which changes
+/// the place by one sample.
 const STEP: f64 = 1.5;
 /// Maximum deviation of a sample from a sine, as a part of the amplitude.
 const CLICK: f64 = 0.004;
@@ -62,7 +63,8 @@ fn compile(library: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Prints the breaks of the tone, and the change of the delay after each minute. The talker uses this machine's clock, the listener's machine another one.
+/// Prints the breaks of the tone, and the change of the delay since the start, at the end of each minute. The talker uses this
+/// machine's clock, the listener's machine another one.
 fn print(recording: &Recording, start: usize, speaker: &str, listener: usize) {
     let samples = recording.from(start);
     let (mut breaks, mut last_break, mut gained, mut delays) = (0, None::<usize>, 0.0, Vec::new());

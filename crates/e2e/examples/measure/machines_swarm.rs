@@ -1,4 +1,4 @@
-//! How many people three machines carry, all of which are this machine.
+//! How many participants a room on three machines carries. All three machines run as processes on this machine.
 
 use std::time::{Duration, Instant};
 
@@ -17,8 +17,8 @@ const TALKERS: usize = 3;
 const SHOWN: usize = 10;
 const SETTINGS: &str = "[room]\nlevelling = false\n[stream]\nchunk-ms = 100\n";
 
-/// Runs three machines with this number of listeners each, three talkers on each, and chunks of 100 ms. Repeats the measurement with the next number if
-/// records were missing or the measurement could not begin.
+/// Runs three machines, each with three talkers and the first number of `listeners`, and chunks of 100 ms. If records were missing or the
+/// measurement could not begin, measures with the next number of `listeners`.
 pub fn run(listeners: &[usize], seconds: u64) -> Result<()> {
     for &count in listeners {
         match measure(count, seconds) {

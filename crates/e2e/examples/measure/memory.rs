@@ -29,7 +29,7 @@ const CHUNK_MS: u64 = 40;
 const CHUNK_SAMPLES: usize = 960;
 /// Interval between two readings.
 const INTERVAL: Duration = Duration::from_secs(5);
-/// Time at the beginning in which growth of memory doesn't count.
+/// Time at the beginning of the measurement in which growth of memory doesn't count.
 const BEGINNING_S: f64 = 60.0;
 const FIREFOX: &str = "user_pref(\"media.autoplay.default\", 0);\nuser_pref(\"browser.shell.checkDefaultBrowser\", false);\n\
                        user_pref(\"datareporting.policy.dataSubmissionEnabled\", false);\n\
@@ -257,7 +257,8 @@ fn file(path: &str, speed: u64) -> (&'static str, Vec<u8>) {
     }
 }
 
-/// Returns `/me`. The microphone's chunks are shorter by `speed`, so that they are as frequent as those of the stream.
+/// Returns the response to `GET /me`. It divides the length of the microphone's chunks by `speed`, so that the page sends them as often as it
+/// receives chunks of the stream.
 fn me(speed: u64) -> String {
     let chunk_ms = CHUNK_MS / speed;
     format!(

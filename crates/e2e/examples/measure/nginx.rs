@@ -23,7 +23,7 @@ pub fn run() -> Result<()> {
     workers("worker_shutdown_timeout 3s;")
 }
 
-/// Measures the connections that a page takes.
+/// Measures how many connections of an nginx worker one page takes.
 pub fn page() -> Result<()> {
     let suite = Suite::start_with(2, &["--no-levelling"])?;
     let directory = tempfile::tempdir()?;

@@ -61,7 +61,7 @@ struct Connection {
     last: [Sent; 2],
 }
 
-/// What was sent in one direction.
+/// The data that were sent in one direction of a connection.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Sent {
     content_bytes: u64,
@@ -102,7 +102,8 @@ impl WireBytes {
         Self { connections, end: Some(end), thread: Some(thread) }
     }
 
-    /// Returns what the server has sent and received since the beginning on connections with sound in this direction.
+    /// Returns the bytes that the server has sent on connections on which it sends sound, and those that it has received on connections on which it
+    /// receives sound, since this value was created.
     pub fn finish(mut self) -> [Sent; 2] {
         self.end = None;
         if let Some(thread) = self.thread.take() {

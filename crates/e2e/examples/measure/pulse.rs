@@ -47,7 +47,7 @@ pub fn run(is_busy: bool) -> Result<()> {
 
 /// Prints the delay from the sink to the microphone's track and to the output, and the silences in the output.
 fn print_delay(said: &Recording, spoken: &Spoken) -> Result<()> {
-    // Begin the recording of the sink after the other two: `find` finds only sound that is later in the other recording.
+    // Compare the sink's recording only from after the beginning of the other two: `find` finds only sound that is later in the other recording.
     let begin_ms = spoken.said_ms(0).max(spoken.heard_ms(0)) + 100.0;
     let start = said.position(begin_ms);
     let end = (start + spoken.heard.len()).min(said.samples.len());
@@ -75,8 +75,8 @@ fn print_delay(said: &Recording, spoken: &Spoken) -> Result<()> {
     Ok(())
 }
 
-/// Returns the lengths in ms of the silences in `heard` while there is speech in `mouth`, which is `lag` samples earlier. Pauses of the speaker don't
-/// count: each slice of 10 ms of the mouth's sound must be speech.
+/// Returns the lengths in ms of the silences in `heard` while there is speech in `mouth`. The sound in `heard` is the sound in `mouth`, `lag`
+/// samples later. Pauses of the speaker don't count: each slice of 10 ms of the mouth's sound must be speech.
 fn silences(heard: &[i16], mouth: &[i16], lag: usize) -> Vec<f64> {
     let per_ms = RATE_HZ as usize / 1000;
     let speaks = |slice: &[i16]| rms_dbfs(slice) > SPEECH_DBFS;

@@ -63,7 +63,8 @@ fn crowd(port: u16, stopped: &AtomicBool, closed: &AtomicU64) -> u64 {
     u64::from(count)
 }
 
-/// Begins to connect from this address. Returns the socket, or `None` if it can't connect.
+/// Begins to connect from this address to this port of 127.0.0.1, without waiting for the connection. Returns the socket, or `None` if the attempt
+/// fails at once.
 fn client(from: Ipv4Addr, port: u16) -> Option<OwnedFd> {
     let [a, b, c, d] = from.octets();
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;

@@ -22,7 +22,7 @@ pub(super) fn is_full(pipe: &File) -> bool {
     poll(&mut polled, PollTimeout::ZERO).is_ok_and(|writable| writable == 0)
 }
 
-/// The times that all cores together have spent, from `/proc/stat`.
+/// The idle time and the total time of all cores together, from `/proc/stat`.
 #[derive(Debug, Default)]
 pub(super) struct Cores {
     idle: f64,
@@ -30,7 +30,7 @@ pub(super) struct Cores {
 }
 
 impl Cores {
-    /// Returns the times since the start of the machine.
+    /// Returns the times from the start of the machine until now.
     pub(super) fn now() -> Self {
         let stat = fs::read_to_string("/proc/stat").unwrap_or_default();
         let times = stat.lines().next().unwrap_or_default().split_whitespace().skip(1);

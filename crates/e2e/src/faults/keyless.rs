@@ -47,7 +47,7 @@ impl Keyless {
         Self { stop, answered, threads }
     }
 
-    /// Returns the number of responses so far.
+    /// Returns the number of responses that the clients have received so far.
     pub(super) fn answered(&self) -> u64 {
         self.answered.load(Ordering::Relaxed)
     }

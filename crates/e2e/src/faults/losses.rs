@@ -12,7 +12,7 @@ const EARLIER_S: f64 = 0.4;
 pub(super) struct Slot {
     pub(super) what: &'static str,
     pub(super) victims: Vec<String>,
-    /// Whether the victim is the first talker. The other participants don't hear this talker during the fault.
+    /// Whether the fault affects the first talker. The other participants don't hear this talker during the fault.
     pub(super) is_talker: bool,
     /// Time at which the fault began, since 1970.
     pub(super) at: Duration,
@@ -27,11 +27,11 @@ pub struct Lost {
     pub participants: usize,
     /// Largest number of records that one participant lost.
     pub records: u64,
-    /// Longest time without a record, in ms.
+    /// Longest time for which one participant received no record, in ms.
     pub longest_ms: f64,
     /// Number of records in which the mix was wrong or a tone was interrupted, except those that `without_talker` counts.
     pub mixes: u64,
-    /// Largest number of these records that one participant received.
+    /// Largest number of the records counted in `mixes` that one participant received.
     pub worst_mixes: u64,
     /// If the fault affects a talker: the largest number of records that one participant received in which this talker's tone was missing, or a tone
     /// was interrupted.
@@ -83,7 +83,7 @@ pub struct Row {
     pub effect: Option<String>,
 }
 
-/// Returns a row for each injected fault. A loss belongs to the last fault that was injected before it.
+/// Returns a row for each injected fault. A loss belongs to the last fault that began before it.
 pub(super) fn rows(report: &Value, slots: &[Slot], end: Duration) -> Vec<Row> {
     let began = Duration::from_millis(report["began_ms"].as_u64().unwrap_or_default());
     let seconds = |at: Duration| at.as_secs_f64() - began.as_secs_f64();

@@ -27,7 +27,7 @@ struct Fault {
     /// Returns what shows that the fault has an effect; `None` if nothing shows it. Is called before `end`.
     effect: fn(&mut Scene<'_>) -> Result<Option<String>>,
     end: fn(&mut Scene<'_>) -> Result<()>,
-    /// Whether the short form contains the fault.
+    /// Whether the short form of the measurement (tests/faults.rs) injects the fault too.
     is_cheap: bool,
 }
 
@@ -82,9 +82,9 @@ pub struct Options {
     pub hold: Duration,
     /// Time from the end of a fault to the beginning of the next fault.
     pub rest: Duration,
-    /// Whether only the faults of the short form are injected.
+    /// Whether only the faults of the short form (tests/faults.rs) are injected, instead of all faults.
     pub only_cheap: bool,
-    /// The only fault to inject, after the fault "nothing": a part of its name. Empty: all faults.
+    /// A part of the names of the faults to inject. The fault "nothing" is injected too. Empty: all faults.
     pub only: &'static str,
 }
 

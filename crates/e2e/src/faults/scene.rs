@@ -21,7 +21,8 @@ use crate::wait::wait_for;
 const CONNECTIONS: usize = 20;
 /// Number of listeners to which clients without a key connect.
 const VISITED: usize = 20;
-/// Number of streams that are not read. With the stream of the swarm, they are the default maximum of a listener, 8.
+/// Number of streams of one participant that are opened and not read. Together with the stream of the swarm, a listener has 8 streams, its default
+/// maximum.
 const UNREAD: usize = 7;
 /// Maximum size in KiB of a file system that the fault may fill.
 const FILLED_KIB_MAX: u64 = 1 << 20;
@@ -29,14 +30,14 @@ const FILLED_KIB_MAX: u64 = 1 << 20;
 const PIECE_BYTES: usize = 64 * 1024;
 /// Maximum time to wait until a flooded pipe is full.
 const FULL_TIMEOUT: Duration = Duration::from_millis(500);
-/// Maximum idle time of the cores while all of them are busy, in percent.
+/// If the cores were idle for at most this part of the time, in percent, they count as busy.
 const IDLE_PERCENT_MAX: f64 = 10.0;
 
 /// The participants whom a fault may disturb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Whom {
     Nobody,
-    /// One participant who doesn't talk: for each fault the next one.
+    /// One participant who doesn't talk. Each fault with this victim affects the next participant.
     One,
     /// The first talker. The other participants don't hear this talker during the fault.
     Talker,
@@ -246,7 +247,7 @@ impl<'a> Scene<'a> {
 
     pub(super) fn lift_limits(&mut self) -> Result<()> {
         self.connections.clear();
-        // The listener may have ended and been started again without limits.
+        // Ignore errors: a listener that has ended was started again without these limits.
         for pid in self.pids().unwrap_or_default() {
             let _ = prlimit(pid, "--as=unlimited:").and_then(|()| prlimit(pid, "--nofile=1024:"));
         }
@@ -266,7 +267,7 @@ impl<'a> Scene<'a> {
     pub(super) fn unread_streams(&mut self) -> Result<Option<String>> {
         let waiting = |streams: &[Answer]| streams.iter().map(Answer::waiting_bytes).collect::<io::Result<Vec<_>>>();
         let before = waiting(&self.streams)?;
-        // The listener would send a record every 40 ms.
+        // If a connection weren't full, the listener would send a record on it every 40 ms.
         std::thread::sleep(Duration::from_millis(120));
         let is_full = |(before, after): (usize, usize)| after > 0 && before == after;
         let full = before.into_iter().zip(waiting(&self.streams)?).filter(|sizes| is_full(*sizes)).count();
@@ -317,7 +318,7 @@ impl<'a> Scene<'a> {
         Ok(fs::remove_dir_all(self.directory())?)
     }
 
-    /// Checks whether the participant has no pipe `ear`, from which the listener reads.
+    /// Checks whether the participant's pipe `ear`, from which the listener reads, has been removed.
     pub(super) fn removed(&mut self) -> Result<Option<String>> {
         Ok((!self.directory().join("ear").exists()).then(|| "no pipe exists".to_owned()))
     }
@@ -336,7 +337,7 @@ impl<'a> Scene<'a> {
         self.suite.dir().join("filler")
     }
 
-    /// Starts a recording, fills the file system, and sends a text message, which needs space.
+    /// Starts a recording, fills the file system of the suite's directory, and sends a text message, which needs space.
     pub(super) fn fill(&mut self) -> Result<()> {
         ensure!(self.size_kib()? <= FILLED_KIB_MAX, "the file system is too large to be filled");
         self.suite.palabre(&["record", "start"])?;

@@ -38,12 +38,12 @@ type Guest = (String, JoinHandle<()>);
 pub(super) struct Churn<'a> {
     suite: &'a Suite,
     client: Client,
-    /// A second configuration with a certificate of its own.
+    /// Directory of a second configuration, with whose certificate and key those of the suite are exchanged at each renewal.
     other: tempfile::TempDir,
     /// Participants whose listeners are restarted.
     restarted: Vec<String>,
     guests: VecDeque<Guest>,
-    /// Interval and next time of joins, restarts and renewals.
+    /// Intervals of joins, restarts and renewals. `next` has the times of the next ones.
     every: [Duration; 3],
     next: [Duration; 3],
     /// Time, index in [`EVENTS`], and object of each event.
@@ -74,7 +74,7 @@ impl<'a> Churn<'a> {
         })
     }
 
-    /// Returns a file with the certificates that the listeners use in turn.
+    /// Returns the path of a file with both certificates that the listeners use in turn.
     pub(super) fn certificates(&self) -> PathBuf {
         self.other.path().join("both.pem")
     }
@@ -131,7 +131,8 @@ impl<'a> Churn<'a> {
     fn join(&mut self, now: Duration) -> Result<()> {
         let name = format!("g{}", self.events.len());
         let Ok(link) = self.suite.palabre(&["invite", &name, "--no-qr"]) else {
-            // Another program of this machine may have opened the port meanwhile. The guest's file exists nevertheless, so remove it.
+            // Another program of this machine may have opened the guest's port, so that the guest's listener doesn't start. `palabre invite` has
+            // written the guest's file nevertheless, so remove it.
             self.suite.palabre(&["revoke", &name])?;
             self.events.push((now, FAILED, name));
             return Ok(());

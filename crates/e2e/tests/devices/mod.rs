@@ -46,7 +46,7 @@ fn sound_test(browser: &Browser) {
     browser.wait_until("seen.contexts[0].state === 'closed' && seen.tracks[0].readyState === 'ended'").unwrap();
 }
 
-/// Returns whether the page renders half a second of its microphone with a delay of 2 s ± 150 ms.
+/// Returns whether the page renders the sound of its microphone 2 s ± 150 ms later, for half a second.
 fn own_voice_is_back(browser: &Browser) -> Option<bool> {
     let (length, rate_hz) = browser.tapped(Tap::Microphone).ok()?;
     let per_ms = f64::from(rate_hz) / 1000.0;
@@ -110,7 +110,7 @@ fn wait_for_sound(browser: &Browser) {
 
 /// Checks that the page makes a new AudioContext for a new sound card, requests the microphone again, and stays muted.
 fn survives_another_sound_card(browser: &Browser) {
-    // A warning about talking while muted needs an enabled track.
+    // Turn off the warning about talking while muted: for this warning, the page keeps the track enabled while muted.
     browser.run("localStorage.setItem('palabre / warn', 'no')").unwrap();
     browser.click("#mute").unwrap();
     let before = browser.run("return [seen.contexts.length, seen.asked.length]").unwrap();

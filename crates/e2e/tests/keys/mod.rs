@@ -22,7 +22,7 @@ fn server_with_key(directory: &Path, kind: &KeyKind) -> (Child, String) {
         assert!(output.status.success(), "openssl {arguments:?}: {output:?}");
     }
     let files = ["s_server", "-accept", "localhost:0", "-key", "key.pem", "-cert", "cert.pem", "-www"];
-    // At its default security level, OpenSSL itself refuses short keys.
+    // Without this option the server refuses short keys itself, because of OpenSSL's default security level.
     let mut server = openssl(directory).args(files).args(["-cipher", "DEFAULT@SECLEVEL=0"]).spawn().unwrap();
     let mut lines = BufReader::new(server.stdout.take().unwrap()).lines();
     let port = lines.find_map(|line| Some(line.unwrap().strip_prefix("ACCEPT ")?.rsplit(':').next()?.to_owned()));

@@ -76,7 +76,7 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
     browser.mute_microphone(false).unwrap();
     shows("Microphone on", false);
     browser.wait_until("!document.querySelector('.notice')").unwrap();
-    // The device went away, and the browser sends no `devicechange`.
+    // Simulate that the device went away: the track ends, and the browser sends no `devicechange`.
     browser
         .run("window.before = window.tracks.length; window.tracks.at(-1).dispatchEvent(new Event('ended'))")
         .unwrap();
@@ -84,7 +84,7 @@ fn microphone_that_is_muted_by_the_system_or_silent_is_shown_to_everybody_and_ta
     shows("Microphone on", false);
     for (enabled, is_silent, words) in [(false, true, "No sound from your microphone"), (true, false, "Microphone on")]
     {
-        // A disabled track delivers zeros, and the page isn't told.
+        // Simulate a silent microphone: a disabled track delivers zeros, and the page gets no event.
         browser.run(&format!("window.tracks.at(-1).enabled = {enabled}")).unwrap();
         if is_silent {
             browser.wait_until(&format!("{MICROPHONE_LATER} && document.querySelector('.notice')")).unwrap();

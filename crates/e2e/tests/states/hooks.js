@@ -31,7 +31,8 @@ window.states = (() => {
 
   const realNow = performance.now.bind(performance);
   const realDate = Date.now;
-  // The watch over the microphone sees `laterMs` more; the watch over the stream sees a clock that stands still.
+  // Only the page's module that watches the microphone sees a time that is `laterMs` later. After `freezeStream()`, the module of the stream sees
+  // clocks that stand still.
   performance.now = () => {
     if (states.frozenMs !== null && isIn('stream/stream.js')) return states.frozenMs;
     return realNow() + (states.laterMs > 0 && isIn('microphone/microphone.js') ? states.laterMs : 0);
@@ -49,8 +50,8 @@ window.states = (() => {
   const realTimeout = window.setTimeout;
   window.setTimeout = (call, ...rest) => (isIn('participant-list.js') ? 0 : realTimeout(call, ...rest));
 
-  // `answers` maps the first path component of a request to a status, to fields that replace those of the listener's answer, or to 'none'
-  // for an answer that doesn't come.
+  // `answers` maps the relative URL of a request, without its query, to a status, to fields that replace those of the listener's answer to `me`, or
+  // to 'none' for an answer that doesn't come.
   const realFetch = window.fetch;
   window.fetch = async (url, ...rest) => {
     const answer = states.answers[String(url).split('?')[0]];

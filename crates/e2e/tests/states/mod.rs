@@ -114,7 +114,7 @@ fn check_notices(suite: &Suite, browser: &Browser) {
     check_state(browser, "outdated").unwrap();
     browser.run("states.tracks.at(-1).enabled = false").unwrap();
     browser.wait_until("(states.laterMs += 5000, palabreState.silent)").unwrap();
-    // Another program sends sound for this participant, so the page loses the microphone for a moment.
+    // Another program sends sound for this participant, so the page loses the microphone until that program ends.
     let speaker = suite.client.speak(&suite.links[0], 24_000).unwrap();
     browser.wait_until("document.querySelectorAll('.notice').length === 2").unwrap();
     drop(speaker);
@@ -142,7 +142,7 @@ fn check_notices(suite: &Suite, browser: &Browser) {
 
 /// Checks the states of the connection, and the notice of a muted participant who talks.
 fn check_lines(suite: &Suite, browser: &Browser) {
-    // Unmutes, then mutes again: the notice of the move is gone.
+    // Unmute, which removes the notice of the move to another room, and mute again.
     browser.click("#mute").unwrap();
     browser.click("#mute").unwrap();
     let mixer = suite.process("palabre-mixer", "").unwrap();
@@ -169,7 +169,7 @@ fn check_lines(suite: &Suite, browser: &Browser) {
 
 /// Checks the screens after the room: in another tab, and removed.
 fn check_ends(suite: &Suite, browser: &Browser) {
-    // A page that is outdated loads itself again when it leaves the room.
+    // Load the page again with the listener's true answers: a page that is outdated would load itself again when it leaves the room.
     reload(browser, &json!({}), "door");
     join(browser);
     browser.new_tab().unwrap();

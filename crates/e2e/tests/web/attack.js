@@ -32,7 +32,7 @@ window.attack = async (target) => {
       all.push(request(`POST ${path} ${mode}`, path, { method: 'POST', mode, credentials, body, headers: { 'Content-Type': 'text/plain' } }));
     }
   }
-  // More streams than a participant may have.
+  // Try to open more streams than a participant may have.
   for (let i = 0; i < 12; i += 1) all.push(request(`stream ${i}`, `/listen?page=other${i}`, { mode: 'no-cors', credentials }));
   all.push(request('POST with own fields', '/say', { method: 'POST', credentials, body: 'x', headers: { 'X-Own': '1' } }));
   navigator.sendBeacon(`${target}/say`, 'by beacon');

@@ -39,7 +39,7 @@ fn metrics() -> BTreeMap<String, BTreeMap<String, BTreeSet<String>>> {
             labels.entry(label).or_default().insert(value);
         }
     }
-    // The scrape lacks the metric of the level, which exists only while a participant makes sound. It has the same labels as `talking`.
+    // Add the metric of the level, which this scrape lacks: it exists only while a participant makes sound. It has the labels of `talking`.
     let labels = metrics["palabre_participant_talking"].clone();
     metrics.insert("palabre_participant_level_dbfs".into(), labels);
     metrics
@@ -54,7 +54,7 @@ fn selector(text: &str) -> Vec<(String, String, bool)> {
     text.split(',').filter(|part| !part.is_empty()).map(one).collect()
 }
 
-/// Checks that the metrics, labels and states in `expression` exist, and that its result has the labels `shown`.
+/// Checks that the metrics, labels and states in `expression` exist, and that each of its metrics has the labels `shown`. `of` names the expression.
 fn check(of: &str, expression: &str, shown: &[String]) {
     let metrics = metrics_once();
     let used = names(expression);
@@ -75,7 +75,7 @@ fn check(of: &str, expression: &str, shown: &[String]) {
         let labels = &metrics[&base(name)];
         for (label, value, is_pattern) in selector(expression[at + 1..].split_once('}').unwrap().0) {
             let known = labels.get(&label).unwrap_or_else(|| panic!("{of}: {name} has no label {label}"));
-            // Only the label `state` has a fixed set of values.
+            // Only the values of the label `state` are checked, because other labels have no fixed set of values.
             let values = value.split('|').filter(|_| label == "state");
             let all = values.clone().all(|value| known.contains(value)) && (is_pattern || values.count() <= 1);
             assert!(all, "{of}: {label} is never {value}");

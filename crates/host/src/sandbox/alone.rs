@@ -25,7 +25,7 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_sched_setscheduler,
 ];
 
-/// Forbids these system calls. A forbidden system call fails with EPERM.
+/// Forbids the system calls in [`CALLS`]. A forbidden system call fails with EPERM.
 pub(super) fn restrict() -> Result<(), String> {
     calls::forbid(CALLS)
 }

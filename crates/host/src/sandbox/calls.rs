@@ -163,7 +163,7 @@ const IOCTL: [libc::c_ulong; 3] = [libc::FIONBIO, libc::FIOCLEX, libc::FIONREAD]
 /// Bit that is set in the system call numbers of the x32 ABI. An x86-64 kernel may support this ABI too.
 const X32: i64 = 0x4000_0000;
 
-/// Forbids the system calls. Each of them fails with EPERM, clone3(2) with ENOSYS.
+/// Forbids the system calls that a daemon doesn't need after its start. Each of them fails with EPERM, clone3(2) with ENOSYS.
 pub(super) fn restrict() -> Result<(), String> {
     restrict_except(&[])
 }
@@ -189,7 +189,7 @@ fn restrict_except(permitted: &[libc::c_long]) -> Result<(), String> {
     Ok(())
 }
 
-/// Also forbids these system calls, with any arguments.
+/// Forbids the system calls `calls` with any arguments, in addition to the calls that are forbidden already.
 pub(super) fn forbid(calls: &[libc::c_long]) -> Result<(), String> {
     let rules = calls.iter().map(|call| (*call, Vec::new())).collect();
     let denied = program(rules, SeccompAction::Errno(libc::EPERM as u32))?;

@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn each_version_of_landlock_permits_the_given_files_and_no_others() {
         for newest in VERSIONS {
-            // Only this thread enters the sandbox.
+            // The test enters the sandbox in a thread of its own, so that only this thread is restricted.
             let attempt = std::thread::spawn(move || {
                 let directory = tempfile::tempdir().unwrap();
                 let (read, written) = (directory.path().join("read"), directory.path().join("written"));

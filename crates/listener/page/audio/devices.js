@@ -42,7 +42,8 @@ export function processing(levelled = false) {
   const [echo, noise, gain] = SWITCHES.map(isOn);
   return {
     channelCount: 1,
-    // 'all' removes every sound that the computer plays; browsers that know only booleans treat 'all' as true.
+    // The value 'all' asks the browser to remove every sound that the computer plays from the microphone's sound. Browsers that know only booleans
+    // treat 'all' as true.
     echoCancellation: echo ? { ideal: 'all' } : false,
     noiseSuppression: noise,
     autoGainControl: gain && !levelled,

@@ -50,7 +50,8 @@ export class SilenceProbe {
       if (probe === this.#probes) this.#opened(media);
       else stop(media);
     } catch {
-      // The device can't be opened a second time. So a muted microphone is not noticed while echo cancellation adds noise to its zeros.
+      // The browser can't open the device a second time, without echo cancellation. So the page doesn't notice a microphone that the system has
+      // muted, because echo cancellation adds noise to its zeros.
       this.#trusted = false;
     }
   }

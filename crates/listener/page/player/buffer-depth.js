@@ -49,7 +49,8 @@ export class BufferDepth {
    */
   arrived(nowMs, lengthMs, fillMs, counts) {
     const lateMs = this.#lateness.arrived(nowMs, lengthMs, counts);
-    // The fill that the ring would have if the chunk had been punctual. While a clock may be the cause of the lateness, keep the old value.
+    // The fill that the ring would have if the chunk had been punctual. While a clock and not the network may be the cause of the lateness,
+    // `#punctualMs` stays as it was.
     if (!this.#lateness.isInDoubt || Number.isNaN(fillMs)) this.#punctualMs = fillMs + lateMs;
   }
 

@@ -120,7 +120,7 @@ export class FallbackPlayer {
 
   #play(element) {
     element.play().then(() => this.#onState(true), ({ name }) => {
-      // AbortError: a newer source replaced the source of this element.
+      // `play` fails with AbortError if newer sound replaced the sound of this element.
       if (name === 'AbortError') return;
       this.#playing = -1;
       if (name === 'NotAllowedError') this.#onState(false);

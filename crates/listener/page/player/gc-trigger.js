@@ -28,7 +28,7 @@ export class GcTrigger {
     try {
       new ArrayBuffer(ALLOCATION_BYTES);
     } catch {
-      // The allocation failed: memory is scarce, and the browser collects garbage without a trigger.
+      // The allocation that should trigger garbage collection failed: memory is scarce, so the browser collects garbage anyway.
     }
   }
 }

@@ -125,7 +125,7 @@ export class Gains {
     clearTimeout(this.#timer);
     this.#timer = setTimeout(async () => {
       const wanted = this.#lines();
-      // Before the page knows the gains that the listener has, its list would replace them.
+      // Don't send the page's list of gains before the page knows the listener's gains: the list would replace them.
       if (this.#sent === null) return this.restore();
       if (wanted === this.#sent) return this.#unsent.clear();
       const { ok, retryAfterMs } = await sendGains(wanted);

@@ -42,6 +42,6 @@ async function lockScreen() {
     if (release !== null && release === requester) screenLock = lock;
     else lock.release().catch(() => {});
   } catch {
-    // The browser refused the lock, for example because the battery is low.
+    // The browser refused to keep the screen on, for example because the battery is low.
   }
 }

@@ -134,7 +134,7 @@ export class Session {
     this.#audio.setOutput?.(chosen('output'));
     this.#setFormat(me);
     this.#microphone.setMuted(muted);
-    // Otherwise a screen reader announces a missing microphone before `join` has asked the browser for the microphone.
+    // Without the state 'asking', a screen reader announces a missing microphone before `join` has asked the browser for the microphone.
     if (!this.#listenOnly) this.state.microphone = 'asking';
   }
 

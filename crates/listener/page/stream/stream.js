@@ -332,7 +332,7 @@ export class Stream {
     this.counts.chunks += 1;
     record.gap ||= frame.torn;
     frame.torn = false;
-    // The first chunk after silence has a gap too, but no sound is missing there.
+    // The first chunk after silence has GAP 1 too, but no sound is missing there.
     record.lost = record.gap && !this.#silent;
     if (record.lost) this.counts.lost += 1;
     this.#silent = false;

@@ -38,7 +38,7 @@ export class Announcer {
     this.#base = signature;
     if (troubled) this.#trouble = key;
     if (recovered) this.#trouble = '';
-    // Until the microphone has worked again for RECOVERED_AFTER_MS, its previous problem stays the last announcement.
+    // Until the microphone has worked again for RECOVERED_AFTER_MS, each announcement still ends with the microphone's previous problem.
     const last = recovered ? key : this.#trouble;
     return { keys: isNew ? [...base, last].filter(Boolean) : null, againMs: leftMs > 0 ? leftMs : 0 };
   }

@@ -91,7 +91,7 @@ export function listenToKeys({ active, talkKey, mute, hand, keys, talk }) {
     event.preventDefault();
     release();
   });
-  // The key may be released while another window has the focus.
+  // The push-to-talk key may be released while another window has the focus, and then this page gets no `keyup`.
   window.addEventListener('blur', release);
   document.addEventListener('visibilitychange', release);
 }

@@ -292,7 +292,7 @@ function makeRow({ name, display, machine, label }, isMe, withButton) {
   const words = make('span', 'words');
   words.append(title);
   if (isMe) words.append(make('span', 'you', say('you')));
-  // A line may end after the dot, but not before it.
+  // A line may wrap after the dot between the display name and the machine, but not before the dot.
   if (machine) title.append(make('span', 'machine', `\u00a0· ${machine}`));
   const mark = make('span', 'mark');
   const meter = make('span', 'meter');

@@ -100,7 +100,7 @@ export class SettingsPanel {
     byId('talk-key-row').hidden = mode() !== 'talk';
     this.#askForKey(false);
     byId('output-row').hidden = !(hasWorklets() && outputsCanBeChosen());
-    // Where the mixer levels voices, the browser's own gain control is off.
+    // If the mixer levels this participant's voice, the browser's gain control is off. Then hide its switch.
     byId('gain-row').hidden = this.#handlers.me()?.levelling === true;
     byId('sound-test').hidden = this.#handlers.inRoom() || typeof AudioContext === 'undefined';
     byId('diagnostics').hidden = !this.#handlers.inRoom();
@@ -140,7 +140,7 @@ export class SettingsPanel {
   }
 
   #takeKey(event) {
-    // While the button doesn't ask for a key, the space bar and Enter press it as usual. Tab always leaves it.
+    // While the button doesn't wait for a new push-to-talk key, the space bar and Enter press the button as usual. Tab always leaves it.
     if (event.key === 'Tab') this.#askForKey(false);
     if (!this.#asksForKey) return;
     event.preventDefault();
@@ -209,7 +209,7 @@ export class SettingsPanel {
       await navigator.clipboard.writeText(text);
       byId('copied').textContent = say('copied');
     } catch {
-      // The clipboard was refused: the user copies the text by hand.
+      // The browser refused to write to the clipboard: the user copies the text by hand.
       byId('copied').textContent = text;
     }
   }

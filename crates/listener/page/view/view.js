@@ -212,7 +212,7 @@ function showMicrophone(state, cutOff) {
   elements.mute.querySelector('use').setAttribute('href', open ? '#mic' : '#mic-off');
   set('mic-state', say(name));
   set('mic-hint', hint);
-  // In a low window the button shows no words, so the tooltip has them.
+  // In a window of little height, the microphone button shows no words, so its tooltip has them.
   setTitle(elements.mute, `${say(name)}: ${hint}`);
 }
 

@@ -110,7 +110,7 @@ mod tests {
         UNIX_EPOCH + Duration::from_secs(time_s)
     }
 
-    /// Returns the value of a cookie.
+    /// Returns the value of the cookie in `field`, a value of the header field `Set-Cookie`.
     fn value(field: &str) -> String {
         field.split_once('=').unwrap().1.split_once(';').unwrap().0.to_owned()
     }

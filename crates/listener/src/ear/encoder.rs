@@ -210,7 +210,7 @@ impl SharedEncoder {
         self.group += 1;
     }
 
-    /// Begins with an encoder that has no state.
+    /// Resets the encoder and drops the incomplete frame. The next packet is the first packet of a new encoder.
     fn reset(&mut self) {
         self.encoder.reset();
         self.rest.clear();

@@ -68,7 +68,7 @@ impl OpusStream {
         let begin = if follows { from } else { preroll(pieces, from) };
         let preroll = pieces.range(begin..from).map(|piece| piece.count).sum();
         let list = pieces.range(begin..=to).flat_map(|piece| &piece.list).copied().collect();
-        // If the packets neither follow the last ones nor have a pre-roll, the decoder's output continues no earlier sound.
+        // If the packets neither follow the last ones nor have a pre-roll, the decoder's output continues no earlier sound. So set GAP to 1.
         let begins = !follows && preroll == 0;
         let gap = first.gap || lost || begins || std::mem::take(&mut self.has_missed);
         self.has_missed = false;

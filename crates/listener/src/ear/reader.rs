@@ -41,7 +41,7 @@ const REQUEST_INTERVAL: Duration = Duration::from_millis(10);
 #[derive(Debug)]
 pub(super) struct Reader {
     ring: Arc<Ring>,
-    /// Other threads use it to end [`Self::wait`] early.
+    /// Other threads wake the reader's thread with it, so that [`Self::wait`] ends early.
     waker: Arc<Waker>,
     view: RoomView,
     /// `None` after the reader has closed the source.

@@ -10,7 +10,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub(crate) struct Subscription {
     ring: Arc<Ring>,
-    /// `None` for a stream that only tells the page to connect to the next process.
+    /// ID of the stream in the list of open streams; `None` for a stream that only tells the page to connect to the next process.
     id: Option<u64>,
     opening: Option<Opening>,
     encoding: Encoding,

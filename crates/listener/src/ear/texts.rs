@@ -24,7 +24,7 @@ pub(super) struct Texts {
     inbox: Inbox,
     /// Rate limit for the messages with an ID.
     limit: RateLimit,
-    /// Rate limit for the others, such as reactions. Many reactions don't displace the messages with an ID.
+    /// Rate limit for the messages without an ID, such as reactions, which then don't displace messages with an ID.
     limit_without_id: RateLimit,
     /// Sender and ID of the last messages, so that a message that was sent twice is received once.
     received: VecDeque<(Sender, String)>,

@@ -45,7 +45,7 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(1);
 /// request is in progress.
 const EXIT_TIMEOUT: Duration = Duration::from_millis(1400);
 
-/// Maximum age of the samples that the previous process has left, in ms.
+/// Maximum age in ms of the samples that the previous process has left. This process ignores older samples.
 const SOUND_MS: u64 = 2000;
 
 /// The reason why this process stops serving.
@@ -203,7 +203,7 @@ impl Handover {
         self.presence.inherit();
     }
 
-    /// Stores the presence that the page with this ID has sent at `now`: raised hand and microphone state.
+    /// Stores the raised hand and microphone state that the page with this ID has sent. `now` is the time of the request.
     pub(crate) fn show(&self, shown: Shown, page: Option<&str>, now: Instant) {
         self.presence.show(shown, page, now);
     }

@@ -38,7 +38,7 @@ struct State {
 }
 
 impl State {
-    /// Returns the presence after a page has sent `shown`.
+    /// Returns the presence that results if a page sends `shown`. Doesn't change the stored presence.
     fn with(&self, Shown { hand, voice, weak }: Shown) -> Presence {
         Presence { hand: hand.unwrap_or(self.presence.hand), voice, weak }
     }
@@ -255,7 +255,7 @@ mod tests {
             // The page has reconnected.
             (&both, later, None),
             (std::slice::from_ref(&two), later, Some(later + LOWER_AFTER)),
-            // Without a stream the presence is kept as it is.
+            // While no page has a stream, the function doesn't lower the hand.
             (&[], later + LOWER_AFTER, None),
         ] {
             assert_eq!((presence.lower_forgotten_hand(pages, at), presence.get().hand), (next, true), "{pages:?}");
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!(presence.lower_forgotten_hand(std::slice::from_ref(&two), later + LOWER_AFTER), None);
         let lowered = Presence { hand: false, ..PRESENCE };
         assert_eq!((presence.get(), alice.presence().unwrap()), (lowered, lowered));
-        // A program without a page ID has raised the hand.
+        // A program without a page ID has raised the hand, so the function doesn't lower it.
         presence.show(SHOWN, None, later);
         assert_eq!(presence.lower_forgotten_hand(&[two], later + 2 * LOWER_AFTER), None);
         assert_eq!(presence.get(), PRESENCE);

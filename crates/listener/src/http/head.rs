@@ -13,9 +13,9 @@ pub(crate) struct Head {
     pub(crate) method: String,
     /// The path, without the query.
     pub(crate) path: String,
-    /// The text after the first `?`.
+    /// The text after the first `?` of the request target.
     pub(crate) query: String,
-    /// Whether the version is 1.1; else it is 1.0.
+    /// Whether the request's HTTP version is 1.1; otherwise it is 1.0.
     pub(crate) is_http_1_1: bool,
     fields: Vec<(String, String)>,
 }

@@ -84,7 +84,7 @@ impl FileSource {
         self.look();
         let grew = self.backlog.len() > before;
         self.limit_backlog();
-        // Less than one period of samples waits for more while the file grows.
+        // While the file grows, fewer samples than one period stay in the backlog until a later read.
         if self.backlog.len() >= self.period_samples || !grew {
             let count = self.backlog.len().min(self.period_samples);
             out.extend(self.backlog.drain(..count));
@@ -210,7 +210,7 @@ mod tests {
         let path = dir.path().join("dat.wav");
         std::fs::write(&path, [wav::endless_head(48000), bytes(&[0; 9600])].concat()).unwrap();
         let mut source = FileSource::new(path, Format::default(), 100);
-        // At 24 kHz, the last 100 ms of the file are 2400 samples, of which the resampler holds back a few.
+        // The source starts 100 ms before the end of the file. At 24 kHz, these are 2400 samples, of which the resampler holds back a few.
         assert!(hear(&mut source, 2000).len() >= 2000);
     }
 }

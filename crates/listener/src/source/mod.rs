@@ -47,7 +47,7 @@ impl Source {
         }
     }
 
-    /// Returns whether the previous process still has the pipe open but is about to close it.
+    /// Returns whether this process waits for the previous process, which still has the pipe open and is expected to close it soon.
     pub(crate) fn is_taking_over(&self) -> bool {
         matches!(self, Self::Pipe(pipe) if pipe.is_taking_over())
     }

@@ -133,7 +133,7 @@ impl PipeSource {
     }
 
     fn open(&mut self, now: Instant) {
-        // An error does no harm: if the file can't be written, the mixer writes single frames.
+        // An error does no harm: if the file `ear-frames` can't be written, the mixer writes single frames.
         let _ = self.participant.set_ear_frames(self.writes);
         match PipeReader::succeed_with(&self.path, self.format, self.writes) {
             Err(error) => {

@@ -1,4 +1,5 @@
-//! The body of a request with sound: reads that fail after a timeout or when the request must end, and the response then.
+//! The body of a request to `/speak` by POST or PUT. A read fails after a timeout, when this process ends, or when a newer source takes the
+//! microphone. The client then gets a response with the reason.
 
 use crate::http::{Body, Response};
 use crate::mic::{MicLease, Superseded};
@@ -46,7 +47,7 @@ pub(super) struct TimedBody<'a> {
     pub(super) heard: Instant,
 }
 
-/// The kind of the read error while this process ends. It isn't `Interrupted`, after which `read_exact` would read again.
+/// The kind of the error with which a read fails because this process ends. It isn't `Interrupted`, after which `read_exact` would read again.
 pub(super) const LEAVING: io::ErrorKind = io::ErrorKind::NotConnected;
 
 impl Read for TimedBody<'_> {

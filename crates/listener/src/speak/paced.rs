@@ -33,7 +33,7 @@ pub(super) struct PacedWriter {
     lease: Arc<MicLease>,
     pace: Pace,
     rate_hz: u32,
-    /// When playback must have started to have just played all samples written so far, in real time and without a pause.
+    /// The start of playback, if the samples written so far are played in real time and without a pause. They end at `start` plus their duration.
     start: Option<Instant>,
     /// Number of samples written.
     written: u64,

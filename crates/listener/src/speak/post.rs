@@ -41,7 +41,7 @@ pub(crate) fn serve(
         true => Err(Abort::Answer(Response::text(415, "only a page may send Opus packets; send Ogg Opus or a WAV"))),
         false => receive(&mut body, mic, pace, page, sound::says_ogg(head)),
     };
-    // End the source before the client gets the response.
+    // Release the microphone before the client gets the response.
     body.lease = None;
     let keep = body.body.is_done() && listener.keeps() && head.keeps_alive();
     let response = match result {
@@ -63,7 +63,8 @@ fn framing(head: &Head, page: Option<&str>) -> Result<Framing, Response> {
     if head.field("expect").is_some() && !head.has_token("expect", "100-continue") {
         return Err(Response::text(417, "the only supported value of the field 'Expect' is '100-continue'"));
     }
-    // The time isn't used: a page waits for each response, so requests need no ordering by their capture times. The check finds faults in pages.
+    // The capture time in the parameter `t` is checked but not used: a page waits for each response, so requests need no ordering by their capture
+    // times. The check finds faults in pages.
     let time = head.parameter("t").map(str::parse::<f64>);
     if page.is_some() && !matches!(time, Some(Ok(time)) if time.is_finite()) {
         return Err(Response::text(400, "the parameter 't' must be the capture time of the first sample in ms"));

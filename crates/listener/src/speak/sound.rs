@@ -33,7 +33,7 @@ impl Sound {
     /// Reads the head of the body.
     pub(super) fn begin(body: &mut TimedBody<'_>, is_ogg: bool, rate_hz: u32) -> Result<Self, Abort> {
         let mut first = Vec::new();
-        // If the client disconnects within these bytes, a later read fails with the same error, after the bytes that have arrived.
+        // If the client disconnects within the first bytes of the body, a later read fails with the same error, after the bytes that have arrived.
         let read = body.by_ref().take(CAPTURE_PATTERN.len() as u64).read_to_end(&mut first);
         if let Err(error) = read
             && error.kind() != io::ErrorKind::UnexpectedEof

@@ -77,7 +77,7 @@ fn accept_key(head: &Head) -> Result<String, Response> {
         let response = Response::text(426, "'/speak' needs a WebSocket upgrade (version 13) or a POST request");
         return Err(response.with("Upgrade", "websocket").with("Sec-WebSocket-Version", "13"));
     }
-    // The key is 16 bytes in base64, so 24 characters: RFC 6455 §4.1.
+    // The field 'Sec-WebSocket-Key' has 16 bytes in base64, so 24 characters: RFC 6455 §4.1.
     match head.field("sec-websocket-key") {
         Some(key) if key.len() == 24 => Ok(derive_accept_key(key.as_bytes())),
         _ => Err(Response::text(400, "'Sec-WebSocket-Key' is missing or invalid")),
@@ -274,7 +274,7 @@ mod tests {
         for n in 0..100 {
             assert!(!stalls.is_late(at(n * 20), (n * 20) as f64));
         }
-        // After a stall of one second, 50 chunks arrive at once.
+        // In this test, 50 chunks arrive at once after a stall of one second.
         let late: Vec<u64> = (100..150).filter(|n| stalls.is_late(at(2990), (n * 20) as f64)).collect();
         assert_eq!(late, (100..135).collect::<Vec<_>>());
     }
@@ -295,14 +295,14 @@ mod tests {
         for lag_ms in (0..700).step_by(10).chain([3_000, 60_000, 86_400_000]) {
             assert!(dropped_ms(lag_ms, |_| 0) <= 150, "a lag of {lag_ms} ms");
             assert!(dropped_ms(lag_ms, |n| 13 * n % 30) <= 150, "a lag of {lag_ms} ms with jitter");
-            // A sound card with a long buffer delivers two chunks at a time.
+            // These delays are those of a sound card with a long buffer, which delivers two chunks at a time.
             assert!(dropped_ms(lag_ms, |n| 40 * (n % 2)) <= 200, "a lag of {lag_ms} ms in pairs");
         }
     }
 
     #[test]
     fn chunks_of_a_stall_that_arrive_at_twice_their_pace_are_late() {
-        // After a stall of 2 s, the lateness shrinks by 20 ms with each chunk, and 86 chunks are more than 300 ms late.
+        // In this test, after a stall of 2 s, the lateness shrinks by 20 ms with each chunk, and 86 chunks are more than 300 ms late.
         assert_eq!(dropped_ms(0, |n| if n < 125 { 0 } else { 2010_u64.saturating_sub(20 * (n - 125)) }), 40 * 86);
     }
 }

@@ -87,7 +87,7 @@ fn address_of_the_client_is_taken_from_the_proxy_protocol() {
 #[test]
 fn fail2ban_finds_the_addresses_of_wrong_keys_although_their_lines_are_limited() {
     let rig = Rig::with(LOOPBACK);
-    // A client's other texts don't reach the log.
+    // The header field contains a forged log line, which doesn't reach the log.
     guess(
         &rig,
         "X-Forwarded-For: 192.0.2.1\u{2028}palabre-listener[alice]: info: refused a wrong access key from 192.0.2.2\r\n",
@@ -103,7 +103,7 @@ fn fail2ban_finds_the_addresses_of_wrong_keys_although_their_lines_are_limited()
     let foreign = "X-Forwarded-For: 192.0.2.5\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Dest: image\r\n";
     guess(&rig, foreign);
     rig.wait_for_log("info: refused an access key that a page of another site sent, from 192.0.2.5");
-    // An unauthenticated request without a key is no failure: browsers send such requests for icons.
+    // An unauthenticated request without a key isn't logged as a refused key: browsers send such requests for icons.
     assert_eq!(rig.connect().request("GET", "/favicon.ico", "X-Forwarded-For: 192.0.2.9\r\n").status, 401);
     rig.wait_for_log("from 2001:db8::8 (10 more messages suppressed)");
     let log = rig.log();

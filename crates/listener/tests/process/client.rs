@@ -211,7 +211,7 @@ impl Client {
         Ok(count)
     }
 
-    /// Returns whether the server closes or resets the connection. Discards the data that it sends before.
+    /// Waits until the server closes or resets the connection, and discards the data that it sends before. Returns `false` after a timeout.
     pub fn is_closed(&mut self) -> bool {
         loop {
             match self.read_more() {

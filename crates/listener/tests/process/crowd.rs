@@ -190,7 +190,7 @@ fn beginning_and_end_of_talking_are_sent_within_300_ms_during_sound() {
     let rig = Rig::new();
     let mut crowd = Crowd::new(&rig);
     let (mut records, ..) = open(&rig, "");
-    // In silence the file is checked every 2 s, when a silence record is due.
+    // In silence, the listener checks the file `levels` every 2 s, when a silence record is due.
     let silent = sent_after_ms(&mut crowd, &mut records).0;
     let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(20));
     records.next_of(1);

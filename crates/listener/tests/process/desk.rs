@@ -82,7 +82,7 @@ fn hand_is_lowered_when_the_page_that_raised_it_has_left() {
     let mut show =
         |page: &str, body: &str| client.post(&format!("/show?page={page}"), &rig.bearer(), body.as_bytes()).status;
     assert_eq!(show("one", r#"{"hand":true,"microphone":"open"}"#), 204);
-    // The other page sends its microphone state, and nothing about the hand. So the hand stays raised.
+    // The page `two` sends its microphone state, and nothing about the hand. So the hand that the page `one` has raised stays raised.
     assert_eq!(show("two", r#"{"microphone":"muted"}"#), 204);
     rig.wait_for_status("streams=2 speaking=no hand mic=muted");
     assert_eq!(show("ONE", r#"{"microphone":"muted"}"#), 400);

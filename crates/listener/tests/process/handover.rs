@@ -64,7 +64,7 @@ fn next_process_continues_after_sigterm() {
             _ => {}
         }
     };
-    // The old process has stopped serving, and the new process accepts this connection.
+    // The old process has stopped accepting connections, so the new process accepts the test's next connection.
     let mut new = rig.connect().listen(&rig, &format!("?from={}", moved.seq));
     assert_eq!(new.record().kind, 0);
     let next = new.next_of(1);
@@ -207,7 +207,7 @@ fn raised_hand_and_mute_outlive_every_restart() {
         let report = rig.wait_for_report("a stream", |report| report.streams == 1);
         assert_eq!(report.to_string(), "streams=1 speaking=no hand mic=muted", "{signal_name}");
     }
-    // The page shows a different presence.
+    // The page sends a different presence.
     let lowered = br#"{"hand":false,"microphone":"none"}"#;
     assert_eq!(rig.connect().post("/show", &rig.bearer(), lowered).status, 204);
     rig.wait_for_status("streams=1 speaking=no mic=none");
@@ -333,7 +333,7 @@ fn flood_of_datagrams_delays_neither_sound_nor_signals() {
     let inbox = rig.ear_path().with_file_name("inbox");
     let flood = || {
         let (socket, inbox) = (std::os::unix::net::UnixDatagram::unbound().unwrap(), inbox.clone());
-        // Sending blocks while the inbox's queue is full, so the queue is always full.
+        // Sending blocks while the inbox's queue is full, so these threads keep the queue full.
         std::thread::spawn(move || {
             let mut is_bound = true;
             while is_bound && !STOP.load(Ordering::Relaxed) {

@@ -78,6 +78,6 @@ fn chunk_wakes_one_thread_once() {
     (5..5 + CHUNKS as i16).for_each(&mut chunk);
     let switches = activity(&rig).0 - before;
     println!("{switches} wake-ups for {CHUNKS} chunks");
-    // One wake-up per chunk, and some for reports and locks. If a chunk woke two threads, or a thread and a timer, there would be 100.
+    // One wake-up per chunk, and some for reports and locks. If each of the 50 chunks woke two threads, or a thread and a timer, there would be 100.
     assert!(switches <= CHUNKS * 3 / 2, "{switches} wake-ups for {CHUNKS} chunks");
 }

@@ -150,7 +150,7 @@ fn make_room_creates_room_and_pipes() {
     let directory = rig.room.participant(&"alice".parse().unwrap());
     let format = Format { rate: 16_000.try_into().unwrap() };
     wait_for(|| palabre_room::file_id(&directory.ear()).ok());
-    // Wait for the gain, which the listener writes after the pipes.
+    // Wait for the file `gain`, which the listener writes after it has created the pipes.
     wait_for(|| directory.gain().ok().filter(|gain| gain.to_string() == "-6.0"));
     assert_eq!(rig.room.format().unwrap(), format);
     assert!(PipeReader::open(&directory.mic(), format, Start::Discard).is_ok());

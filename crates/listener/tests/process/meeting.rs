@@ -81,7 +81,7 @@ fn stream_that_returns_gets_the_texts_that_were_sent_meanwhile() {
     for (query, expected) in [
         (format!("?from={now_ms}"), &["meanwhile"][..]),
         (format!("?from={}", now_ms - 59_000), &["before", "meanwhile"]),
-        // The clock of the records was set back by a restart of the machine.
+        // This SEQ is later than the present time: the clock of the records began again at a restart of the machine.
         (format!("?from={}", now_ms + 1_000_000), &["before", "meanwhile"]),
         // A renewed stream gives no SEQ.
         ("?people=0123456789abcdef".into(), &["meanwhile"]),
@@ -124,7 +124,7 @@ fn blocked_stream_gets_the_texts_that_it_missed() {
     let (mut blocked, mut other) = (rig.connect().listen(&rig, ""), rig.connect().listen(&rig, ""));
     blocked.next_of(2);
     let _feed = Feed::start(rig.ear(), 0, Duration::from_millis(1));
-    // The other stream reads more sound than the blocked stream's buffers and the ring hold, then a text, then as much again.
+    // The other stream reads more sound than the blocked stream's buffers and the ring hold, then a message, then more sound.
     let mut read = |sounds: usize| (0..sounds).for_each(|_| drop(other.next_of(1)));
     read(300);
     assert_eq!(say(&rig, "?id=missed"), 204);

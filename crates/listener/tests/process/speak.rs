@@ -52,7 +52,7 @@ fn recording_is_played_unchanged_and_answered_at_its_end() {
     assert!(elapsed.as_millis() >= 500, "answered before the end of the recording");
 }
 
-/// If the amounts differed, the mixer's jitter buffer would run empty at the smallest delay.
+/// If the listener wrote other amounts of samples at a time, the mixer's jitter buffer would run empty at the smallest delay.
 #[test]
 fn recording_is_written_in_whole_frames() {
     let rig = Rig::new();

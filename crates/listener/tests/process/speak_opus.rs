@@ -83,7 +83,7 @@ fn packets_of_a_websocket_are_one_sound() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let mut socket = connect(&rig, "?page=a");
-    // More than 300 ms at once would be dropped.
+    // These packets last 280 ms. The listener would drop more than 300 ms that arrive at once.
     let packets = packets_of_a_tone(14);
     let mut heard = Vec::new();
     for (number, piece) in packets.chunks(2).enumerate() {
@@ -290,7 +290,7 @@ fn ffmpeg_and_curl_send_ogg() {
         .stdout(Stdio::piped());
     let curl = curl.spawn().unwrap();
     let heard = read_samples(&mut mic, 12_000);
-    // ffmpeg's tone has an amplitude of 1/8.
+    // The tone of ffmpeg's source `sine` has an amplitude of 1/8 of full scale.
     let level = goertzel_dbfs(&heard[4_800..], RATE_HZ, 1000.0);
     assert!((level + 21.1).abs() < 2.0, "{level:.1} dBFS");
     drop(mic);

@@ -40,7 +40,7 @@ fn chunks_reach_the_mixer_as_they_are() {
     let rig = Rig::new();
     let mut mic = rig.mic();
     let mut socket = connect(&rig, "?page=a");
-    // These samples last 280 ms. More than 300 ms at once would be dropped.
+    // These samples last 280 ms. The listener would drop more than 300 ms that arrive at once.
     let samples: Vec<i16> = (0..6720).map(|i| (i * 7) as i16).collect();
     for (number, piece) in samples.chunks(960).enumerate() {
         socket.send(chunk(number as u32, number as f64 * 40.0, piece)).unwrap();
@@ -156,7 +156,7 @@ fn restarted_mixer_hears_later_chunks() {
     for n in 0..3u32 {
         let mut mic = rig.mic();
         let mut heard = Vec::new();
-        // Samples of the previous round may still be in the queue and arrive first.
+        // Samples that the previous pass of this loop has sent may still be in the listener's queue and arrive first.
         while heard.last() != Some(&(n as i16 + 1)) {
             socket.send(chunk(n, f64::from(n), &[n as i16 + 1; 480])).unwrap();
             palabre_host::wait::is_readable(&mic, std::time::Duration::from_millis(20)).unwrap();

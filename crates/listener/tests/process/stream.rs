@@ -245,7 +245,7 @@ fn locked_ear_is_silent_until_it_is_free() {
 
 #[test]
 fn ear_that_is_made_later_or_again_is_read() {
-    // The sandbox would permit only the directory that existed when the listener started.
+    // The listener runs without its sandbox, which would permit only the directory that existed when the listener started.
     let rig = Rig::with("[security]\nsandbox = \"off\"\n");
     let alice = rig.room.participant(&"alice".parse().unwrap());
     alice.remove().unwrap();

@@ -64,7 +64,7 @@ fn a_gain_of_one_listener_changes_no_bit_for_the_others() {
     for (listener, value) in [(1, 20), (2, 300), (3, 310), (4, 160)] {
         assert!(mixing.frame(listener).unwrap().iter().all(|&x| x == value), "{listener}");
     }
-    // A change is spread over the frame, and the limiters' delay hides its last 5 ms until the next tick.
+    // The change of the factor is spread over the frame. The limiter delays the sound by 5 ms, so the frame lacks the end of the change.
     let fade = Difference::new(vec![(1, Fade { from: half, to: Factor::ZERO })]);
     tick_with(&mut mixing, &talkers, [(4, fade), (3, Difference::None)].into_iter());
     let frame = mixing.frame(4).unwrap();

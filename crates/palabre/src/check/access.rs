@@ -216,7 +216,7 @@ fn permit(user: &User, path: &Path, file: &Metadata, bits: u32) -> String {
     if user.gids.contains(&file.gid()) {
         return format!("chmod g+{letters} {path}");
     }
-    // Another group uses this file, so the daemons' user becomes a member of that group.
+    // Another group uses this file, so the remedy makes `user` a member of that group, instead of giving the file another group.
     if file.gid() != 0 && file.mode() & GROUP != 0 {
         let join = format!("usermod -aG {} {}", permission::group_name(file.gid()), name(user));
         let restart = if has_systemd() { " && systemctl restart palabre.target" } else { "" };

@@ -60,7 +60,7 @@ pub(super) fn check(context: &Context<'_>) -> Vec<Finding> {
     findings
 }
 
-/// Returns what the check has found. `again` is the command that repeats it.
+/// Returns the findings from the result of `palabre-bridge --check`. `again` is the command that repeats this check.
 fn judge(check: &BridgeCheck, again: &str) -> Vec<Finding> {
     let mut texts = vec!["the NATS server is connected".to_owned()];
     texts.extend(check.machines.iter().map(ToString::to_string));

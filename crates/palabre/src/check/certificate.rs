@@ -42,7 +42,7 @@ fn unusable(context: &Context<'_>, path: &Path, field: &str, error: &Certificate
     let text = error.to_string();
     let Server { certificate, private_key, .. } = &context.server;
     let remedy = match text.contains("passphrase") {
-        // The file contains both, and the command below would keep only the key.
+        // One file contains the certificate and the key, and the command below would keep only the key.
         true if certificate == private_key => then_reload(context, "remove the passphrase of the key in this file"),
         // Overwrites the file instead of replacing it, which keeps owner and mode.
         true => format!("key=$(openssl pkey -in {0}) && echo \"$key\" >{0}", word(path)),
@@ -167,7 +167,8 @@ fn key(context: &Context<'_>, facts: &Facts) -> Option<Finding> {
     }
 }
 
-/// Makes palabre-listener read the certificate and its key, as palabre-signer does: both programs use the same TLS library.
+/// Runs `palabre-listener --check-certificate`, which shows whether the TLS library accepts the certificate and its key. palabre-signer uses the
+/// same library.
 fn listener(context: &Context<'_>) -> Finding {
     const PROGRAM: &str = "palabre-listener";
     let Server { certificate, private_key, .. } = &context.server;

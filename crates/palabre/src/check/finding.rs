@@ -48,7 +48,7 @@ impl Finding {
         Self { level: Level::Fault, ..Self::warning(area, text, remedy) }
     }
 
-    /// Returns a warning that the caller has no permission for this check.
+    /// Returns a warning that the user who runs `palabre check` has no permission for this check.
     pub(super) fn unseen(area: &'static str, text: impl Into<String>, directories: Directories<'_>) -> Self {
         Self::warning(area, text, format!("sudo {} check", directories.palabre()))
     }

@@ -17,7 +17,8 @@ const ENTER: u32 = 0o5;
 /// Permission to reach the entries of a directory.
 const PASS: u32 = 0o1;
 
-/// Appends the findings about the modes to `findings`, in which other checks have reported these files, and returns all.
+/// Appends the findings about the modes to `findings`, and returns all. `findings` has the findings of earlier checks; if one is about
+/// directories, no finding says that the modes are right.
 pub(super) fn check(directories: Directories<'_>, server: Option<&Server>, mut findings: Vec<Finding>) -> Vec<Finding> {
     findings.extend(accessible_to_all(directories, server));
     findings.extend(fs::metadata(directories.run).err().map(|error| no_run(directories, &error)));

@@ -17,7 +17,7 @@ use crate::table;
 use crate::units::{self, Unit};
 
 const AREA: &str = "sandbox";
-/// The drop-in for all units whose names begin with `palabre-`: systemd.unit(5).
+/// Path to which the remedy copies the drop-in [`drop_in`]. There it applies to all units whose names begin with `palabre-`: systemd.unit(5).
 const DROP_IN: &str = "/etc/systemd/system/palabre-.service.d/container.conf";
 
 /// The remedy for an incomplete sandbox.
@@ -54,10 +54,10 @@ fn refused(units: &BTreeMap<String, Unit>, drop_in: &Path) -> Option<Finding> {
     Some(Finding::fault(AREA, text, remedy))
 }
 
-/// Checks whether the kernel enforces the listeners' own sandboxes. Returns `None` if no listener has reported that.
+/// Checks whether the kernel enforces the listeners' own sandboxes. Returns `None` if no listener has reported which parts are enforced.
 pub(super) fn listeners(status: &Status, setting: SandboxSetting) -> Option<Finding> {
     let reports = status.participants.iter().filter_map(|one| Some((one.name.as_str(), one.report.as_ref()?)));
-    // The text comes from a listener, which may be taken over. Replace control characters.
+    // The text comes from a listener, which an attacker may have taken over. So control characters are replaced.
     let reported: Vec<(&str, String)> = reports
         .map(|(name, report)| (name, table::printable(&report.sandbox)))
         .filter(|(_, sandbox)| !sandbox.is_empty())
@@ -97,7 +97,7 @@ fn is_whole(sandbox: &str) -> bool {
     sandbox.contains("Landlock") && sandbox.contains("seccomp")
 }
 
-/// Returns the path of the installed drop-in.
+/// Returns the path of the drop-in that is installed with this program. systemd doesn't read it there.
 fn drop_in() -> PathBuf {
     let program = env::current_exe().unwrap_or_default();
     let prefix = program.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));

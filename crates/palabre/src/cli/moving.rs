@@ -61,7 +61,7 @@ impl Export {
 /// `palabre import`.
 #[derive(Args, Debug)]
 pub(crate) struct Import {
-    /// The document of 'palabre export'; - is standard input
+    /// File with the document that 'palabre export' has written on the other machine; - is standard input
     #[arg(value_name = "FILE", default_value = "-")]
     pub(crate) file: PathBuf,
     /// Room of the participants [default: as on the other machine]

@@ -39,7 +39,7 @@ impl Targets {
     }
 }
 
-/// Returns the names in the same order, each once.
+/// Returns the names of the list in its order, without repetitions.
 pub(super) fn unique(names: &[Name]) -> Vec<Name> {
     let is_first = |(index, name): &(usize, &Name)| !names[..*index].contains(name);
     names.iter().enumerate().filter(is_first).map(|(_, name)| name.clone()).collect()
@@ -111,7 +111,7 @@ pub(crate) struct Invite {
     /// Invite the participants of a list, which palabre(1) documents; - is standard input. Other options apply to empty fields of the list
     #[arg(long, value_name = "FILE", conflicts_with_all = ["name", "port", "display_name", "new_key", "qr", "no_qr"])]
     pub(crate) from: Option<PathBuf>,
-    /// With --from: change existing participants who differ from the list. Without this option, such a list is refused
+    /// With --from: change existing participants who differ from the list. Without this option, a list with such a participant is refused
     #[arg(long, requires = "from")]
     pub(crate) update: bool,
     /// With --from: print a CSV with the links instead of a table

@@ -22,10 +22,10 @@ can't be replaced; the previous process of that listener keeps running.";
 /// `palabre restart`.
 #[derive(Args, Debug)]
 pub(crate) struct Restart {
-    /// Login name of a participant, or 'mixer', or 'supervisor'
+    /// Login name of a participant, whose listener is replaced, or 'mixer', or 'supervisor'
     #[arg(required_unless_present = "all", value_name = "NAME", add = processes())]
     names: Vec<Name>,
-    /// Replace all listeners one after another; the next replacement begins when the new process of the present listener is ready
+    /// Replace the listeners of all participants one after another; each replacement begins when the new process of the previous one is ready
     #[arg(long, conflicts_with = "names")]
     pub(crate) all: bool,
     /// Print a JSON object at the end; palabre(1) documents it

@@ -16,7 +16,7 @@ pub(super) struct Imported {
     pub(super) page: String,
     /// The participant's port on the other machine.
     pub(super) exported_port: u16,
-    /// Whether the participant existed on this machine.
+    /// Whether this machine already had a participant of this name, whom the import replaces.
     pub(super) replaces: bool,
     /// Whether the one-time link was used on the other machine, so that it is invalid here.
     pub(super) link_used: bool,

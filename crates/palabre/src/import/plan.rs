@@ -10,7 +10,7 @@ use super::imported::Imported;
 use crate::admission::{Ports, check_name};
 use crate::cli::Import;
 
-/// A port of this machine, and why it isn't the port in the document.
+/// The port that a participant gets on this machine, and why it isn't the port in the document of `palabre export`.
 type Given = (u16, Option<String>);
 
 /// Decides for all participants, or returns an error for each participant that can't be imported.
@@ -41,7 +41,7 @@ pub(super) fn all(
     if errors.is_empty() { Ok(all) } else { Err(errors) }
 }
 
-/// Checks that this machine can have a participant of this name.
+/// Checks that this machine can have a participant of this name: [`check_name`] accepts it, and without --replace no participant has it yet.
 fn check(config: &Path, server: &Server, one: &Exported, options: &Import) -> Result<(), String> {
     let name = &one.participant.name;
     let unable = |cause: String| format!("unable to import '{name}': {cause}");
@@ -121,7 +121,8 @@ fn imported(
         }
     }
     if link_used {
-        // This machine has no record of the use. The hash of a key that nobody has keeps the used link from opening again.
+        // This machine has no record of the use of the link. So replace the hash of its key by that of a new key, which is then discarded: the
+        // used link can't be opened again.
         let key = Key::generate().map_err(|error| format!("unable to make an access key: {error}"))?;
         participant.key_sha256 = key.hash();
     }

@@ -43,7 +43,8 @@ pub(super) fn run(cli: &Cli, invite: &Invite, server: &Server, from: &Path) -> R
     let steps = plan(config, server, &rows, invite.update)?.map_err(refused)?;
     let mut all = write(config, server, steps);
     drop(lock);
-    // The links are known only now: print them before the reload, which may take a minute and be interrupted. JSON contains its outcome.
+    // The links are stored nowhere: print them before the reload, which may take a minute and be interrupted. JSON is printed after the
+    // reload, because it contains the reload's outcome.
     let shown = if invite.json { Ok(()) } else { show(invite, server, &all) };
     apply(cli, &mut all);
     shown?;
@@ -119,7 +120,7 @@ fn existing_step(config: &Path, wanted: &Wanted, may_update: bool) -> Result<Ste
     Ok(Step::Update(Box::new(edited)))
 }
 
-/// Returns the edits that give an existing participant the wanted settings, each with the column's name.
+/// Returns the edits that give an existing participant the wanted settings, each with the name of its column in the list.
 fn differences(present: &Participant, wanted: &Wanted) -> Vec<(Edit, &'static str)> {
     let mut all = Vec::new();
     if let Some(room) = wanted.room.as_ref().filter(|room| **room != present.room) {
@@ -132,7 +133,8 @@ fn differences(present: &Participant, wanted: &Wanted) -> Vec<(Edit, &'static st
         all.push((Edit::ListenOnly(only), "listen-only"));
     }
     let is_other = |expires: &Expiry| match expires {
-        // A duration counts from the invitation, whose time isn't stored. So it differs only from a link that never expires.
+        // The list's duration counted from the invitation, whose time isn't stored. So every time of expiry counts as equal to the duration;
+        // only a link that never expires differs.
         Expiry::After(_) => present.key_expires.is_none(),
         Expiry::Never | Expiry::At(_) => expires.moment() != present.key_expires,
     };

@@ -52,7 +52,7 @@ impl View<'_> {
         let [top, middle, bottom] =
             Layout::vertical([Constraint::Length(1), Constraint::Min(0), Constraint::Length(1)]).areas(frame.area());
         frame.render_widget(self.title(), top);
-        // In a narrow terminal all columns would be cut, so the codec is left out.
+        // In a narrow terminal all columns would be cut, so the column with the codec is left out.
         let columns: Vec<(&str, u16)> =
             COLUMNS.into_iter().filter(|(name, _)| *name != CODEC || middle.width >= WIDE).collect();
         let head = Row::new(columns.iter().map(|(name, _)| *name));

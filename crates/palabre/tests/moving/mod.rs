@@ -194,7 +194,7 @@ fn existing_participant_is_replaced_only_on_request() {
     let printed = stdout(&import(&new, &document, &["--replace"]));
     assert!(printed.starts_with("alice: replaced by the imported participant: room 'den', port "), "{printed}");
     assert_eq!((new.load("alice"), new.load("bob")), (old.load("alice"), old.load("bob")));
-    // A second run of the same command changes nothing.
+    // A second import of the same document changes nothing.
     let before = new.files();
     stdout(&import(&new, &document, &["--replace"]));
     assert_eq!(new.files(), before);

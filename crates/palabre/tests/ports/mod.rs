@@ -1,4 +1,4 @@
-//! Ports that browsers refuse and that known services use.
+//! Tests how commands treat ports that browsers refuse, and ports that known services use.
 
 use std::fs;
 

@@ -121,7 +121,7 @@ impl<S: Sample> Clock<S> {
         *self = Self { repeated_samples: self.repeated_samples, ..Self::new(self.rate_hz) };
     }
 
-    /// Handles an underrun: stops the resampler and measures the slack again. Keeps the measurement of the clock.
+    /// Handles an underrun or another interruption of the sound: stops the resampler and measures the slack again. Keeps the measurement of the clock.
     pub(super) fn pause(&mut self) {
         self.follow = None;
         self.jump();

@@ -248,7 +248,7 @@ mod tests {
     #[test]
     fn lost_samples_count_as_lateness_for_seconds_only() {
         let mut depth = Depth::new();
-        // 100 ms of samples are lost before chunk 500.
+        // In this test, 100 ms of samples before chunk 500 are lost.
         for i in 0..5_000u64 {
             let place = i * 20 - if i >= 500 { 100 } else { 0 };
             depth.push(ms(i * 20 + i % 2 * 10), ms(place), 0.0);

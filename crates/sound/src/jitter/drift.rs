@@ -150,7 +150,7 @@ mod tests {
     fn lost_samples_and_stalls_are_not_drift() {
         let (mut lost, mut stalled) = (Drift::default(), Drift::default());
         for i in 0..2_500u64 {
-            // After a minute, `lost` misses 200 ms of samples, and `stalled` receives nothing for 1.5 s.
+            // In this test, 200 ms of the samples of `lost` are missing after a minute, and nothing arrives at `stalled` for 1.5 s.
             let place = i * 40 - if i > 1_500 { 200 } else { 0 };
             lost.push(Duration::from_millis(i * 40), Duration::from_millis(place));
             let late = if (1_500..1_537).contains(&i) { (1_537 - i) * 40 } else { 0 };

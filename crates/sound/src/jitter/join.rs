@@ -94,8 +94,8 @@ impl Joiner {
         self.tail.is_empty()
     }
 
-    /// Ends the sound after `last`. A sound that ends loud, or during its fade-in, was interrupted: it fades out, and
-    /// the next sound fades in. Any other sound has ended quietly by itself and needs no fade.
+    /// Ends the sound after `last`. A sound that ends loud, or during its fade-in, was interrupted: it fades out, and the next sound fades in. After
+    /// any other sound, the next one needs no fade-in, and a fade-out is needed only if the last sample is not almost zero.
     fn end<S: Sample>(&mut self, last: &[S]) {
         let mut said = self.last_frame();
         said.extend(last.iter().map(|x| x.to_f32()));

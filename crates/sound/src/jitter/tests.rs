@@ -173,7 +173,7 @@ fn a_spurt_shorter_than_a_frame_is_played_and_padded() {
 fn an_underrun_makes_no_click() {
     let tone = word(FRAME_SAMPLES * 20);
     let pushes: Vec<_> = (0..20)
-        // The network stalls for 60 ms in the middle.
+        // In this test, the network stalls for 60 ms before the eleventh chunk.
         .map(|i| (i as u64 * 20_000 + if i >= 10 { 60_000 } else { 0 }, tone[i * 480..(i + 1) * 480].to_vec()))
         .collect();
     let run = run(Jitter::new(RATE_HZ), &pushes, 5_000, 40);
@@ -325,7 +325,7 @@ proptest! {
         let (mut from, mut previous) = (0, 0);
         for (tick, (_, frame)) in run.frames.iter().enumerate() {
             let now_us = phase_us + tick as u64 * 20_000;
-            // The end of a frame is free of cross-fades if it is a part of the ramp.
+            // The last samples of a frame contain no cross-fade if they are a part of the ramp. Skip a frame for which they are not.
             let Some(last) = place_of(&frame[FRAME_SAMPLES - 120..], from, place) else { continue };
             // After an underrun in the last samples of a frame, the extrapolation continues the ramp beyond the samples
             // that have arrived.
@@ -364,7 +364,7 @@ fn sums_beyond_16_bits_pass_unchanged_and_an_interruption_causes_no_click() {
     }
     assert!(loud.iter().any(|x| x.abs() > 70_000));
     assert_eq!(heard, loud);
-    // The sound ends in the middle: it fades out instead.
+    // No more samples arrive, in the middle of the tone. The buffer must fade the tone out, so that it doesn't end with a click.
     let _ = jitter.pull(ms(1015), &mut frame);
     let steepest = loud.windows(2).map(|pair| (pair[1] - pair[0]).abs()).max().unwrap();
     heard.extend_from_slice(&frame);

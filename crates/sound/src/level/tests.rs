@@ -37,7 +37,7 @@ fn integrated_lufs(rate_hz: u32, samples: &[i16]) -> f64 {
     meter.loudness_global().unwrap()
 }
 
-/// Maximum deviation from the target, in dB.
+/// Maximum deviation from the target loudness that the tests accept, in dB.
 const WITHIN_DB: f64 = 3.0;
 
 #[test]
@@ -78,7 +78,7 @@ fn the_gain_changes_by_at_most_3_db_per_second() {
             assert!(change < f64::from(SLOPE_MAX_DB_S) + 0.1, "{dbfs} dBFS at {at}: {change} dB");
         }
     }
-    // Alternating levels, so that the gain changes all the time.
+    // Speech whose level alternates, so that the leveller must change the gain all the time.
     let turns =
         [-45.0, -20.0, -40.0, -6.0, -30.0].map(|dbfs| said(&speech::french(rate_hz), dbfs, 5, rate_hz)).concat();
     assert_is_slow(&levelled(rate_hz, &turns).1);

@@ -49,7 +49,7 @@ fn nothing_wraps() {
 #[test]
 fn sound_below_the_ceiling_is_unchanged_and_delayed_by_5_ms() {
     for rate_hz in RATES {
-        // The quiet tones skip the true-peak detector, the loud tones don't.
+        // The limiter skips the true-peak detector for the quiet tones, and runs it for the loud tones.
         for dbfs in [-40.0, -12.0, -5.0, -4.2] {
             let tone = measure::tone(rate_hz, 997.0, dbfs, rate_hz as usize);
             let out = limited(rate_hz, &wide(&tone));
@@ -129,7 +129,7 @@ fn loud_speech_does_not_pump() {
     let rate_hz = 24_000;
     for voice in [speech::english(rate_hz), speech::french(rate_hz)] {
         let peak = i32::from(voice.iter().map(|x| x.unsigned_abs()).max().unwrap_or(1));
-        // The speech peaks at 8 dB above full scale.
+        // The test amplifies the speech so that its peak is 8 dB above full scale.
         let mix: Vec<i32> = voice.iter().map(|&x| i32::from(x) * 82_000 / peak).collect();
         let (mut limiter, mut out) = (Limiter::new(rate_hz), vec![0; 480]);
         let mut gains_db = Vec::new();
@@ -137,7 +137,7 @@ fn loud_speech_does_not_pump() {
             limiter.process(frame, &mut out);
             gains_db.push(20.0 * limiter.gain().log10());
         }
-        // Maximum rise of the gain within a syllable and within a breath.
+        // Maximum rise of the gain in dB that the test accepts within 6 frames (a syllable), and within 25 frames (a breath).
         for (frames, most_db) in [(6, 4.1), (25, 8.5)] {
             let rises = gains_db.windows(frames).map(|w| w[frames - 1] - w.iter().copied().fold(0f32, f32::min));
             let rise = rises.fold(0f32, f32::max);

@@ -223,7 +223,7 @@ fn gain_of_the_head_is_applied() {
     let sound = written(24_000, &tone(24_000, 1000.0, -26.0, 24_000), 2);
     let (_, head_length) = page::read(&sound).unwrap();
     let mut head = *HEAD;
-    // 6 dB in steps of 1/256 dB.
+    // The gain field of the head: 6 dB, as a number of 1/256 dB.
     head[16..18].copy_from_slice(&(6 * 256i16).to_le_bytes());
     let mut louder = Vec::new();
     page::write(&mut louder, Head { flags: FIRST, granule: 0, serial: 7, number: 0 }, &[&head]);
@@ -233,7 +233,7 @@ fn gain_of_the_head_is_applied() {
 
 #[test]
 fn invalid_packets_are_concealed() {
-    // 13 frames of 10 ms, and an empty packet.
+    // The two invalid packets have 13 frames of 10 ms, which is too long, and no byte at all.
     let heard = read(24_000, &stream(HEAD, TAGS, &[SILENCE, &[8 << 3 | 3, 13, 0], &[]], u64::MAX), 100).unwrap();
     assert_eq!(heard.len(), 3 * 480);
 }

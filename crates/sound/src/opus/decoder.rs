@@ -18,7 +18,7 @@ pub enum PacketError {
     /// The sound in the packet doesn't last 20 ms.
     #[error("an Opus packet lasts {tenths_ms} tenths of a ms; use packets of {FRAME_MS} ms")]
     Duration {
-        /// The duration in tenths of a millisecond.
+        /// The duration of the sound in the packet, in tenths of a millisecond.
         tenths_ms: u32,
     },
     /// The packet has two channels.
@@ -85,7 +85,7 @@ impl Decoder {
 
     /// Forgets the sound so far. The decoder then works as a new one.
     pub fn reset(&mut self) {
-        // It can fail only with settings that `new` refuses.
+        // `reset_state` fails only for settings that `new` refuses, so its result is ignored.
         let _ = self.inner.reset_state();
     }
 

@@ -44,7 +44,7 @@ impl Encoder {
 
     /// Forgets the sound so far. The encoder then works as a new one.
     pub fn reset(&mut self) {
-        // It can fail only with settings that `new` refuses.
+        // `reset_state` fails only for settings that `new` refuses, so its result is ignored.
         let _ = self.inner.reset_state();
     }
 }

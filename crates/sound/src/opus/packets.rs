@@ -4,7 +4,7 @@
 
 use super::MAX_PACKET_BYTES;
 
-/// Length of the length before each packet.
+/// Length in bytes of the length field before each packet.
 const LENGTH_BYTES: usize = 2;
 
 /// Error: a packet list is invalid.

@@ -46,7 +46,7 @@ impl SumEncoder {
 
     /// Forgets the sound so far. The encoder then works as a new one.
     pub fn reset(&mut self) {
-        // It can fail only with settings that `new` refuses.
+        // `reset_state` fails only for settings that `new` refuses, so its result is ignored.
         let _ = self.inner.reset_state();
     }
 }
@@ -82,7 +82,7 @@ impl SumDecoder {
 
     /// Forgets the sound so far. The decoder then works as a new one.
     pub fn reset(&mut self) {
-        // It can fail only with settings that `new` refuses.
+        // `reset_state` fails only for settings that `new` refuses, so its result is ignored.
         let _ = self.inner.reset_state();
     }
 
@@ -127,7 +127,7 @@ mod tests {
             let (out, bytes) = carry(rate_hz, 64, &sums);
             assert_eq!(out.len(), sums.len());
             assert!((14_000..18_000).contains(&bytes), "{rate_hz}: {bytes} bytes in two seconds");
-            // The measurement takes samples of 16 bits.
+            // The measurement takes samples of 16 bits, so the test divides the sums by 4.
             let quarter = |sums: &[i32]| sums.iter().map(|&sum| (sum / 4) as i16).collect::<Vec<_>>();
             let from = rate_hz as usize / 2;
             let (said, heard) = (quarter(&sums[from..2 * from]), quarter(&out[from..2 * from]));

@@ -172,7 +172,7 @@ fn packets_that_do_not_fit_a_stream_of_chunks_are_refused() {
     // 13 frames of 10 ms are longer than 120 ms; a count of 0 is invalid.
     assert_eq!(error(&[8 << 3 | 3, 13, 0]), Some(PacketError::Invalid));
     assert_eq!(error(&[9 << 3 | 3, 0, 0]), Some(PacketError::Invalid));
-    // Two frames of 10 ms in a byte: the lengths don't fit.
+    // Two frames of equal length can't share a single byte.
     assert_eq!(error(&[8 << 3 | 1, 0]), Some(PacketError::Invalid));
     assert_eq!(error(&[9 << 3]), None);
 }

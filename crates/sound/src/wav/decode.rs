@@ -124,7 +124,7 @@ mod tests {
         let head = Head { data_bytes: Some(4), ..head(1, Encoding::S16) };
         assert_eq!(decode(&head, b"\0\x40\0\x80LIST\x04\0\0\0soft"), [0.5, -1.0]);
         assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40\0\x40"), [0.5, -1.0, 0.5, 0.5]);
-        // A chunk's name can't begin with this byte.
+        // The byte after the declared end can't begin a chunk's name, so the sound continues.
         assert_eq!(decode(&head, b"\0\x40\0\x80\0\x40"), [0.5, -1.0, 0.5]);
     }
 
@@ -144,7 +144,8 @@ mod tests {
             let at = data_bytes.map_or(usize::MAX, |declared| declared as usize);
             let ends = at <= bytes.len();
             if ends {
-                // A chunk of odd size is followed by a byte of padding. No chunk begins with the other bytes.
+                // With `list`, a chunk follows the samples, after a byte of padding if their declared size is odd. Without `list`, two bytes follow
+                // that can't begin a chunk.
                 let after: &[u8] = if list { b"\0LIST\x04\0\0\0" } else { b"\x01\x01" };
                 bytes.splice(at..at, after[usize::from(list && at % 2 == 0)..].iter().copied());
             }

@@ -137,7 +137,7 @@ impl Reading {
     fn update_end(&mut self, file: &File, len: u64) -> io::Result<()> {
         let mut bytes = vec![0; self.start as usize];
         let got = read_at_most(file, &mut bytes, 0)?;
-        // A head that can't be read is being written.
+        // If the head can't be parsed now, another program is writing it. Then the previous size stays.
         if let Ok(head) = Head::read(&mut &bytes[..got]) {
             self.head.data_bytes = head.data_bytes;
         }

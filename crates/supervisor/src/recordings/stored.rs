@@ -58,7 +58,8 @@ impl Stored {
             log::error!(
                 "unable to write '{path}': {error}; recordings don't continue after the supervisor ends or crashes"
             );
-            // Without the file no recording continues. With the old content, the next supervisor would continue stopped recordings.
+            // Remove the file after a failed write: then no recording continues. With the old content, the next supervisor would continue stopped
+            // recordings.
             let _ = fs::remove_file(&self.path);
         }
         self.content = content;

@@ -271,7 +271,7 @@ impl Roster {
         // A service that an operator stopped remains stopped after its port or room has changed.
         let is_same_port = !moves.rebinds && (new.port == 0 || new.port == service.port());
         let kept = if service.is_ending() {
-            // An earlier reload has opened a port, which may be another than that of the file by now.
+            // An earlier reload may have opened a port for the next service. Use this port only if the file still names it.
             let socket = self.next.remove(&name).and_then(|(_, socket)| socket);
             socket.filter(|socket| !moves.rebinds && has_port(socket, new.port))
         } else {

@@ -49,7 +49,7 @@ impl Service {
         }
         let directory = room.participant(&self.participant.name);
         if !directory.path().exists() {
-            // The file `gain` was removed with the directory.
+            // The file `gain` was removed together with the participant's directory.
             self.gain = GainFile::default();
         }
         directory.create()?;
@@ -97,7 +97,7 @@ impl Service {
         let name = &self.participant.name;
         match self.backoff.ended(end) {
             Verdict::Retry(wait) if end == End::NoLauncher => {
-                // The supervisor has logged that there is no launcher.
+                // Don't log this for each listener. The log has one message if no launcher is connected, and `palabre status` shows the reason.
                 self.retry_at = Some(now + wait);
                 self.note = Some(exit.to_string());
                 self.transition(Trigger::Died, now);

@@ -42,7 +42,7 @@ impl Service {
         }
     }
 
-    /// Whether the last successor could not be started.
+    /// Whether the last successor, with the present configuration, could not be started.
     pub(crate) fn is_refused(&self) -> bool {
         self.refused.as_ref().is_some_and(|refusal| refusal.generation == self.wanted)
     }

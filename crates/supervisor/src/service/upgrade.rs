@@ -85,7 +85,7 @@ impl Service {
         } else if service.current.is_some() && service.socket.is_some() {
             service.state = saved.state;
             service.since = now.checked_sub(Duration::from_millis(saved.since_ms)).unwrap_or(now);
-            // A failed write is repeated at the deadline.
+            // If the write of `gain` fails, `tick` repeats it later.
             let _ = service.write_gain(config, now);
             // An earlier release saved the listener's report as text in the field `note`.
             let words = || saved.note.as_deref().and_then(|note| ListenerReport::parse(note).ok());

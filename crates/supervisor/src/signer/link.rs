@@ -45,7 +45,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Returns a link whose signer has not reported.
+    /// Creates a link to a signer that has sent no report yet.
     pub(super) fn new(number: u64, socket: Packet, pid: u32, now: Instant) -> Self {
         let (user, child, program, report, last_words, read) = (None, None, None, None, None, None);
         let (since, awaited_since, orders, is_late_logged) = (now, Some(now), 0, false);
@@ -150,7 +150,7 @@ impl Link {
         let order = signing::encode(&Order::Serve { name: name.to_string() });
         match self.socket.send_with(&order, end.socket()) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => return false,
-            // The event about the end of the link follows.
+            // The link is closed. An event reports this later, and the next signer gets this end.
             Err(error) => {
                 log::debug!("unable to pass on the connection of the listener of '{name}' to palabre-signer: {error}");
             }

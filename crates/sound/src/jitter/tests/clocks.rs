@@ -13,7 +13,7 @@ const PEAK: f64 = 4_000.0;
 /// Amplitude of the tone in quiet moments.
 const QUIET_PEAK: f64 = 60.0;
 
-/// A talker without pauses.
+/// A simulated talker who sends a tone all the time.
 #[derive(Clone, Copy, Debug)]
 struct Talker {
     ppm: f64,
@@ -23,7 +23,7 @@ struct Talker {
     /// Time from the first sample to the first tick.
     phase_us: u64,
     random: u64,
-    /// Whether a tenth of each second is quiet.
+    /// Whether the talker's tone is quiet for a tenth of each second.
     pauses: bool,
 }
 
@@ -179,7 +179,7 @@ fn check_kind<S: Sample>(talker: Talker, kind: Kind<S>, seconds: u64, bounds_ms:
     assert!(least >= bounds_ms.0 && most <= bounds_ms.1, "{talker:?}: {least} to {most} ms");
     match heard.followed {
         None => assert!(talker.ppm.abs() < 20.0, "{talker:?} is not followed"),
-        // The resampler starts earlier if the buffer would run empty otherwise.
+        // With much lateness, the resampler may start after 8 s instead of 25 s, because the buffer would run empty otherwise.
         Some((tick, _)) => assert!(talker.ppm != 0.0 && tick >= if talker.late_us > 2_000 { 8 } else { 25 } * 50),
     }
     heard
@@ -212,7 +212,8 @@ fn half_an_hour_with_ten_milliseconds_of_jitter_keeps_the_delay() {
 
 #[test]
 fn the_delay_grows_once_if_chunks_first_arrive_just_before_a_tick() {
-    // Until the clocks have moved the arrivals to another place between two ticks, less delay is sufficient.
+    // At first, less delay is sufficient. The delay grows once, when the difference of the clocks has moved the arrivals to another place between two
+    // ticks.
     for (ppm, phase_us) in [(-300.0, 0), (300.0, 0), (-300.0, 19_000), (300.0, 19_000)] {
         let talker = Talker { ppm, chunk_ms: 40, late_us: 10_000, phase_us, random: 1, pauses: true };
         let heard = check(talker, 400, (-10.0, 17.0));
@@ -247,7 +248,7 @@ fn arrivals_around_a_tick_cause_no_underrun_of_the_resampler() {
 
 #[test]
 fn the_resampler_reduces_the_delay_after_a_bad_network() {
-    // For 15 s, chunks are late by up to 35 ms. The surplus that remains is too small to be dropped.
+    // In this test, chunks are late by up to 35 ms for 15 s. The surplus that the buffer has afterwards is too small to be dropped.
     for (slower_us, phase_us) in [(4, 0), (4, 12_000), (-4, 5_000), (-4, 18_000)] {
         let arrival_us = |i: u64| {
             let late_us = if (1_500..1_875).contains(&i) { i * 7_919 % 35_000 } else { i * 7_919 % 2_000 };
@@ -295,7 +296,7 @@ proptest! {
     fn any_clock_is_followed_at_any_phase(
         ppm in -300.0f64..300.0,
         chunk in 0usize..5,
-        // More jitter would change the margin too.
+        // If chunks were later, the margin would change too, and with it the delay.
         late_us in 0u64..2_000,
         phase_us in 0u64..20_000,
         random in any::<u64>(),

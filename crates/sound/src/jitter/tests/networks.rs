@@ -55,7 +55,7 @@ fn hear_by_clock(
 ) -> (Run, Vec<i16>) {
     let (frames_per_chunk, mut late_us) = trace(kind, seed, 3_000 / [1, 2, 5, 10][kind % 4]);
     for (i, late_us) in late_us.iter_mut().enumerate() {
-        // The chunks of a fast talker are late at first, and their lateness decreases.
+        // The chunks of a fast talker are late by 60 ms more at first, and this lateness decreases. The lateness of a slow talker's chunks increases.
         let apart_us = i as i64 * frames_per_chunk as i64 * ppm / 50;
         *late_us += if ppm > 0 { 60_000 - apart_us } else { -apart_us }.unsigned_abs();
     }
