@@ -272,7 +272,8 @@ fn sound_seq(record: &str) -> Option<u64> {
     record.strip_prefix("1,")?.split_once(',')?.0.parse().ok()
 }
 
-/// Returns the time of the clock of SEQ in ms: `/proc/uptime` counts time since boot, including suspend.
+/// Returns the present time in ms by the clock that gives the SEQ of a stream's records, CLOCK_BOOTTIME. `/proc/uptime` has the same time: it also
+/// counts suspend.
 fn boot_time_ms() -> u64 {
     let uptime = std::fs::read_to_string("/proc/uptime").unwrap();
     (uptime.split(' ').next().unwrap().parse::<f64>().unwrap() * 1000.0) as u64

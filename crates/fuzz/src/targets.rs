@@ -282,7 +282,8 @@ fn value<T: FromStr + Display>(text: &str) -> bool {
     true
 }
 
-/// Returns whether the input is the mixer's report or the file of another machine, or each line of the input is valid in a file of a room.
+/// Parses the input as the files in the directory of the rooms. Returns whether it is the mixer's report, the bridge's report or the state of another
+/// machine, or each of its first 16 lines is valid in a file of a room.
 pub(crate) fn room_files(bytes: &[u8]) -> bool {
     let text = text(bytes);
     let is_report = text.parse::<MixerReport>().is_ok_and(|report| !format!("{report:?}").is_empty());

@@ -253,7 +253,7 @@ impl Room {
         }
         self.participants.insert(id.participant, participant);
         self.numbers.insert(name.clone(), id.participant);
-        log::debug!("serving participant '{name}' in room '{}'", self.name);
+        log::debug!("participant '{name}' is new in room '{}'", self.name);
     }
 
     fn remove_participant(&mut self, cx: &mut Context, name: &Name) {

@@ -278,7 +278,9 @@ fn refuse_children(stream: &UnixStream, peer: Credentials, is_of_listener: bool)
     let cause = match peer::descends_from(stream, std::process::id()) {
         Ok(false) => return Ok(peer),
         Ok(true) => "listeners and recorders may not control the supervisor".to_owned(),
-        Err(error) => format!("unable to find out whether the process is a listener or a recorder: {error}"),
+        Err(error) => format!(
+            "unable to find out whether its sender is a listener or a recorder, which may not control the supervisor: {error}"
+        ),
     };
     Err(format!("unable to accept the request of process {}: {cause}", peer.pid))
 }

@@ -216,7 +216,7 @@ impl Site {
         self.wait_for_report(|report| report.links.iter().any(says));
     }
 
-    /// Sends frames, each with the same samples, as the mixer does.
+    /// Sends one frame for each value to the bridge, as the mixer does. All samples of a frame have this value.
     pub fn send(&mut self, values: &[i32]) {
         values.iter().for_each(|value| self.send_frame(&[*value; FRAME]));
     }

@@ -83,7 +83,7 @@ function notification(kind, title, text) {
     const shown = new Notification(title, { body, tag: `palabre-${kind}`, icon: './page/icons/icon-192.png', silent: true });
     shown.addEventListener('click', () => { window.focus(); shown.close(); });
   } catch {
-    // Chromium on Android allows notifications only in a service worker.
+    // Chromium on Android throws here, because it allows notifications only from a service worker, which this page doesn't have. So it shows none.
   }
 }
 

@@ -185,7 +185,11 @@ fn denied(user: &User, need: &Need, rooms: &Path) -> Vec<Finding> {
     };
     let findings: Vec<Finding> = steps.filter_map(denies).collect();
     if findings.is_empty() {
-        let text = format!("the daemons (user {}) can't open '{}'", name(user), need.path.display());
+        let text = format!(
+            "the daemons (user {}) can't open '{}', although the modes permit it",
+            name(user),
+            need.path.display()
+        );
         let remedy = format!("namei -l {0}; getfacl {0}  # shows modes and access control lists", word(&need.path));
         return vec![Finding::fault(need.area, text, remedy)];
     }
