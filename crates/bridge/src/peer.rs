@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use palabre_host::log_limit::LastWarning;
 use palabre_host::rate_limit::RateLimit;
 use palabre_room::{
-    Format, MachineLevel, MachinePerson, MachineState, Name, OpenError, PipeWriter, RoomDir, RoomError, Wrote,
+    Format, MachineLevel, MachinePerson, MachineState, Name, OpenError, PipeWriter, RoomDir, RoomError,
 };
 
 use crate::codec::Decoder;
@@ -126,11 +126,14 @@ impl RoomPeer {
         (self.talkers, self.talked_at) = (mix.talkers.clone(), now);
         self.open(room, machine, format, now);
         let Some(samples) = self.samples(mix) else { return self.lose(length) };
-        for frame in samples.chunks(format.frame_samples()) {
-            match self.pipe.as_mut().map(|pipe| pipe.write_sums(frame)) {
-                Some(Wrote::Whole) => {}
-                Some(Wrote::Gone) => (self.pipe, self.open_at) = (None, now),
-                Some(Wrote::Slow) | None => self.lose(frame.len() as u64),
+        let Some(pipe) = &mut self.pipe else { return self.lose(length) };
+        // One write, so that the mixer reads the whole message at once.
+        samples.chunks(format.frame_samples()).for_each(|frame| pipe.gather_sums(frame));
+        match pipe.write_gathered() {
+            Some(frames) => self.lose((frames * format.frame_samples()) as u64),
+            None => {
+                (self.pipe, self.open_at) = (None, now);
+                self.lose(length);
             }
         }
     }
@@ -274,6 +277,39 @@ mod tests {
             peer.play(&room, &paris, &mix(0, 8), true, now);
         }
         assert_eq!(peer.lost_samples, u64::MAX);
+    }
+
+    #[test]
+    fn message_of_several_frames_arrives_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let room = RoomDir::new(dir.path().join("main"));
+        room.create(Format::default()).unwrap();
+        let paris: Name = "paris".parse().unwrap();
+        room.machines().create(std::slice::from_ref(&paris)).unwrap();
+        let from = room.machines().from(&paris);
+        let mut reader = PipeReader::open_sums(&from, Format::default(), Start::Discard).unwrap();
+        let (send, received) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let mut sums = Vec::new();
+            // Tells the length of the first part of each message, when the whole message has arrived.
+            while let Some(first) = (0..).find_map(|_| {
+                let length = reader.read_sums(Instant::now(), &mut sums, 1 << 16).ok()?;
+                (length > 0).then_some(length)
+            }) {
+                while sums.len() < 1440 && reader.read_sums(Instant::now(), &mut sums, 1 << 16).is_ok() {}
+                sums.clear();
+                if send.send(first).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut peer = RoomPeer::default();
+        for number in 0..1000 {
+            let sound = Sound::Exact(vec![7; 1440]);
+            peer.play(&room, &paris, &Mix { sound, ..mix(1440 * number, 7) }, true, Duration::from_secs(9));
+            assert_eq!(received.recv().unwrap(), 1440, "message {number} arrived in parts");
+        }
+        assert_eq!(peer.lost_samples, 0);
     }
 
     #[test]

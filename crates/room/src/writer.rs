@@ -145,6 +145,11 @@ impl PipeWriter {
         Wrote::Whole
     }
 
+    /// Adds a frame of sums to the next [`Self::write_gathered`].
+    pub fn gather_sums(&mut self, frame: &[i32]) {
+        self.gathered.extend(frame.iter().flat_map(|sum| sum.to_le_bytes()));
+    }
+
     /// Writes the sums of one frame in one atomic write, without blocking.
     pub fn write_sums(&mut self, frame: &[i32]) -> Wrote {
         self.bytes.clear();
@@ -260,6 +265,19 @@ mod tests {
         drop(reader);
         writer.gather(&samples[..480]);
         assert_eq!(writer.write_gathered(), None);
+    }
+
+    #[test]
+    fn gathered_sums_are_written_at_once() {
+        let (_dir, path, format) = pipe();
+        let mut reader = PipeReader::open_sums(&path, format, Start::Discard).unwrap();
+        let mut writer = PipeWriter::open_sums(&path, format).unwrap();
+        let sums: Vec<i32> = (0..3 * 480).map(|i| i * 100_000).collect();
+        sums.chunks(480).for_each(|frame| writer.gather_sums(frame));
+        assert_eq!((writer.gathered(), writer.write_gathered()), (3, Some(0)));
+        let mut read = Vec::new();
+        assert_eq!(reader.read_sums(Instant::now(), &mut read, 1 << 20).unwrap(), 3 * 480);
+        assert_eq!(read, sums);
     }
 
     #[test]

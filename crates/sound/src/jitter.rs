@@ -12,6 +12,7 @@
 //! ```
 //!
 //! - Many margins are simulated, and the smallest margin that would have been sufficient recently is used (`depth`).
+//!   Samples that arrive within 4 ms are one chunk.
 //! - Every discontinuity is smoothed in the same way (`join`): the old sound is extrapolated for 5 ms and faded out
 //!   while the new sound is faded in.
 //! - No sample older than 400 ms is played. Older samples are dropped: silence first, then sound. Silence at the start
@@ -64,6 +65,9 @@ const SURPLUS_LARGE: Duration = Duration::from_millis(80);
 const SILENT_DBFS: f32 = -65.0;
 /// Duration of digital silence after which the talker is treated as absent.
 const ABSENT: Duration = Duration::from_secs(1);
+/// Maximum time between the first and the last part of a chunk. A part that arrives later is a chunk of its own. Otherwise the first part would count as
+/// late compared with the last one, and a talker whose sound arrives in bursts would be delayed by up to the length of a burst.
+const TOGETHER: Duration = Duration::from_millis(4);
 /// Maximum magnitude of a sample of digital silence: zeros with dither.
 const DIGITAL_SILENCE: u32 = 1;
 const FADE_MS: usize = 5;
@@ -119,6 +123,8 @@ pub struct Jitter<S = i16> {
     silent_samples: usize,
     /// Lengths of the latest chunks.
     chunks: VecDeque<usize>,
+    /// Time at which the first samples of the latest chunk arrived.
+    chunk_at: Duration,
     /// Time at which the last frame was pulled.
     pulled: Duration,
     /// Minimum time, in this second, between the punctual arrival of a chunk and the tick that needs its samples.
@@ -144,6 +150,7 @@ impl<S: Sample> Jitter<S> {
             spurt_samples: 0,
             silent_samples: 0,
             chunks: VecDeque::with_capacity(CHUNKS),
+            chunk_at: Duration::ZERO,
             pulled: Duration::ZERO,
             in_time_s: None,
             in_time_ticks: 0,
@@ -160,15 +167,17 @@ impl<S: Sample> Jitter<S> {
         if samples.is_empty() || (is_silence && self.is_absent() && matches!(self.state, State::Empty { .. })) {
             return;
         }
-        if let State::Empty { dry_since } = self.state {
+        let is_start = if let State::Empty { dry_since } = self.state {
             self.prime(now, dry_since);
+            true
+        } else {
+            false
+        };
+        match self.chunks.back_mut() {
+            Some(chunk) if !is_start && now < self.chunk_at + TOGETHER => *chunk += samples.len(),
+            _ => self.begin_chunk(now, samples.len()),
         }
-        self.measure_arrival(now);
         self.spurt_samples += samples.len() as u64;
-        if self.chunks.len() == CHUNKS {
-            self.chunks.pop_front();
-        }
-        self.chunks.push_back(samples.len());
         self.store.push(now, samples);
         self.cut(self.store.len().saturating_sub(self.store.samples_in(AGE_MAX * 2)));
         if let State::Priming { complete: complete @ None, .. } = &mut self.state {
@@ -256,6 +265,16 @@ impl<S: Sample> Jitter<S> {
             }
         };
         self.state = State::Priming { first: now, complete: None, dry_since };
+    }
+
+    /// Measures the arrival of a chunk, whose first `length` samples have arrived.
+    fn begin_chunk(&mut self, now: Duration, length: usize) {
+        self.measure_arrival(now);
+        self.chunk_at = now;
+        if self.chunks.len() == CHUNKS {
+            self.chunks.pop_front();
+        }
+        self.chunks.push_back(length);
     }
 
     /// Updates the margin and the measurement of the talker's clock when a chunk arrives.

@@ -87,6 +87,24 @@ fn on_an_overloaded_machine_the_margin_grows_and_there_is_no_click() {
 }
 
 #[test]
+fn frames_that_arrive_in_bursts_are_not_delayed_longer_than_chunks() {
+    for (frames, apart_us) in [(3, 0), (3, 900), (5, 0), (5, 700)] {
+        let mut pushes = chunks(1_500, FRAME_SAMPLES, |_| 0);
+        for (number, (at_us, _)) in pushes.iter_mut().enumerate() {
+            let (burst, part) = (number as u64 / frames, number as u64 % frames);
+            *at_us = burst * frames * 20_000 + part * apart_us + burst % 7 * 300;
+        }
+        let run = run(Jitter::new(RATE_HZ), &pushes, 17_000, 1_490);
+        assert_eq!((run.jitter.margin(), run.jitter.counters()), (depth::MARGIN_MIN, Counters::default()), "{frames}");
+        // The first frame waits for the margin at most until the next tick, and so does every later one.
+        let heard = run.heard();
+        assert!(
+            heard.len() >= 1_488 * FRAME_SAMPLES && heard[..1_400 * FRAME_SAMPLES] == ramp(0, 1_400 * FRAME_SAMPLES)
+        );
+    }
+}
+
+#[test]
 fn speech_passes_unchanged_through_a_good_network() {
     for speech in [speech::english(RATE_HZ), speech::french(RATE_HZ)] {
         let late_us: Vec<u64> =
