@@ -97,7 +97,7 @@ impl Bridge {
         if self.connected_at.is_some_and(|at| now >= at + LISTEN_FIRST) && !self.is_announced {
             self.is_announced = true;
             self.introduce();
-            log::info!("sharing rooms with other machines as '{}'", self.machine);
+            log::info!("this machine shares rooms with other machines under the name '{}'", self.machine);
         }
         for index in 0..self.rooms.len() {
             self.turn_room(index, link, now, is_old);
@@ -354,7 +354,7 @@ impl Bridge {
         }
         self.heartbeat_at = Duration::ZERO;
         self.warn_once(format!(
-            "another palabre-bridge with the name '{machine}' was started after this one; it will end, and this one continues"
+            "another palabre-bridge with the name '{machine}' was started after this one; that one ends, and this one continues"
         ));
         Ok(())
     }

@@ -158,7 +158,10 @@ impl Room {
         let inbox = Inbox::bind_for_machines(&self.dir.machines()).map_err(|error| text(&error))?;
         let (out_fd, inbox_fd) = (polled(&out), polled(&inbox));
         let error = |error: io::Error| {
-            format!("unable to wait for the sound and the text messages of '{}': {error}", self.dir.path().display())
+            format!(
+                "unable to wait for sound and text messages of the room in '{}': {error}",
+                self.dir.path().display()
+            )
         };
         (self.out, self.inbox) = (Some((out, out_fd.map_err(error)?)), Some((inbox, inbox_fd.map_err(error)?)));
         self.clear();

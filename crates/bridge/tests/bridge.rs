@@ -117,7 +117,7 @@ fn check_prints_the_other_machines_or_why_the_server_can_not_be_used() {
     let text = String::from_utf8(accepted.stdout).unwrap();
     assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
     let begin = "the NATS server is connected\nthe machine 'paris' (palabre ";
-    let end = ") shares main (24000 Hz); its clock has the same time\n";
+    let end = ") shares main (24000 Hz); the clocks of both machines have the same time\n";
     assert!(text.starts_with(begin) && text.ends_with(end), "{text}");
     let found = checked_by_palabre(&lyon);
     assert!(found[0].0 == "ok" && found[0].1.starts_with("the NATS server is connected; the machine"), "{found:?}");
@@ -244,7 +244,7 @@ fn room_that_is_created_again_with_another_sample_rate_is_connected() {
 fn machine_that_restarts_in_each_message_does_not_fill_the_log() {
     let broker = Broker::start();
     let lyon = Site::start("lyon", &broker);
-    lyon.bridge().wait_for_log("sharing rooms with other machines as 'lyon'");
+    lyon.bridge().wait_for_log("this machine shares rooms with other machines under the name 'lyon'");
     for epoch in 0..100 {
         let goodbye = epoch % 2 == 1;
         let text = format!(

@@ -126,7 +126,7 @@ fn list<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     let list = Vec::<String>::deserialize(from)?;
     if list.len() > MAX_ENTRIES {
         return Err(D::Error::custom(format!(
-            "the list in [bridge] has {} entries; use at most {MAX_ENTRIES}",
+            "the list 'rooms' or 'servers' in [bridge] has {} entries; use at most {MAX_ENTRIES}",
             list.len()
         )));
     }

@@ -75,9 +75,9 @@ impl fmt::Display for CheckedMachine {
         let rooms = if rooms.is_empty() { "no room".to_owned() } else { rooms.join(", ") };
         write!(f, "the machine '{}' (palabre {}) shares {rooms}", self.machine, self.suite)?;
         match (self.clock_ahead_ms, self.clock_difference()) {
-            (None, _) => f.write_str("; it doesn't send the time of its clock"),
-            (_, None) => f.write_str("; its clock has the same time"),
-            (_, Some(difference)) => write!(f, "; its clock is {difference} this machine's clock"),
+            (None, _) => f.write_str("; the other machine doesn't send the time of its clock"),
+            (_, None) => f.write_str("; the clocks of both machines have the same time"),
+            (_, Some(difference)) => write!(f, "; the other machine's clock is {difference} this machine's clock"),
         }
     }
 }
@@ -107,7 +107,10 @@ mod tests {
         let text = |ahead_ms| check(24_000, None, ahead_ms).machines[0].to_string();
         for ahead_ms in [-2000, -60, 0, 2000] {
             assert_eq!(check(24_000, None, Some(ahead_ms)).warnings().count(), 0);
-            assert!(text(Some(ahead_ms)).ends_with("shares main (24000 Hz); its clock has the same time"));
+            assert!(
+                text(Some(ahead_ms))
+                    .ends_with("shares main (24000 Hz); the clocks of both machines have the same time")
+            );
         }
         for (ahead_ms, difference) in [(2001, "3 s ahead of"), (-7000, "7 s behind"), (i64::MIN, "s behind")] {
             let warnings: Vec<_> = check(24_000, None, Some(ahead_ms)).warnings().collect();
@@ -115,6 +118,6 @@ mod tests {
             assert!(text(Some(ahead_ms)).contains(difference));
         }
         assert_eq!(check(24_000, None, None).warnings().count(), 0);
-        assert!(text(None).ends_with("; it doesn't send the time of its clock"));
+        assert!(text(None).ends_with("; the other machine doesn't send the time of its clock"));
     }
 }

@@ -143,7 +143,7 @@ pub enum RecordAction {
 #[serde(rename_all = "kebab-case")]
 #[expect(
     clippy::large_enum_variant,
-    reason = "a process holds few answers at the same time, so a large one wastes little memory"
+    reason = "a process holds few answers of the control socket at the same time, so a small answer may take the space of a large one"
 )]
 pub enum Response {
     /// The request was carried out.

@@ -155,12 +155,12 @@ fn split_port(authority: &str) -> Option<(&str, &str)> {
 fn page_address(page: &str) -> Result<PageAddress, String> {
     let Some(rest) = page.strip_prefix(SCHEME) else {
         return Err(format!(
-            "it must begin with '{SCHEME}', because browsers give a microphone only to encrypted pages"
+            "the link must begin with '{SCHEME}', because browsers give a microphone only to encrypted pages"
         ));
     };
     let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     if !path.ends_with('/') {
-        return Err("it must end with '/', because the access key is appended to it".to_owned());
+        return Err("the link must end with '/', because the access key is appended to it".to_owned());
     }
     check_path(path)?;
     let (host, port) = match split_port(authority) {

@@ -211,7 +211,7 @@ fn claimed_port(text: &str) -> Option<u16> {
     text.lines().find_map(port).and_then(digits).filter(|&port| port > 0)
 }
 
-#[expect(clippy::expect_used, reason = "`main` is a valid name, as a test shows")]
+#[expect(clippy::expect_used, reason = "the default room's name, `main`, is valid, as a test shows")]
 fn default_room() -> Name {
     "main".parse().expect("'main' is a valid name")
 }

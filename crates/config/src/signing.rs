@@ -121,7 +121,7 @@ const REFUSALS: [Refusal; 5] =
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotTls => "the message is not one that a TLS server signs",
+            Self::NotTls => "the message to be signed is not one that a TLS server signs in a handshake",
             Self::TooOften => "too many requests per second from this listener, or from all listeners together",
             Self::OtherChain => "the signer doesn't have the key of this certificate",
             Self::Scheme => "the key doesn't support the signature scheme",

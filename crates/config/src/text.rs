@@ -71,7 +71,8 @@ pub(crate) fn chunk_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Err
 
 /// Parses the length of the sound in a message to other machines: whole frames of 20 ms, from 20 to 100 ms.
 pub(crate) fn message_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::Error> {
-    const LENGTHS: &str = "a length in ms for the sound in a message; use a multiple of 20 from 20 to 100";
+    const LENGTHS: &str =
+        "a length in ms for the sound in a message to other machines; use a multiple of 20 from 20 to 100";
     let ms = integer(from, LENGTHS)?;
     if (20..=100).contains(&ms) && ms % palabre_room::FRAME_MS == 0 {
         return Ok(ms);

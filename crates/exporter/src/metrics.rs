@@ -210,7 +210,7 @@ fn participants(all: &[ParticipantStatus], measured: &Measurements) -> Vec<Famil
         ),
         gauge(
             "participant_connections",
-            "Number of TCP connections to the participant's port",
+            "Number of open TCP connections to the participant's port",
             None,
             each(&|one| Some(measured.connections.get(&one.port).copied().unwrap_or(0) as f64)),
         ),

@@ -219,7 +219,7 @@ impl Legacy {
         if duplicate != wanted {
             close(duplicate)?;
             return Err(io::Error::other(format!(
-                "unable to pass on '{name}' as descriptor {wanted}: another thread has just opened a file with this number; try again"
+                "unable to pass '{name}' to the next program as descriptor {wanted}: another thread has just opened a file with this number; try again"
             )));
         }
         self.names.push(name.to_owned());

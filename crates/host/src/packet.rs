@@ -127,7 +127,9 @@ pub fn recv_with(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Op
     let (length, fds, is_cut) = receive(socket, buffer, &mut space)?;
     let fd = fds.into_iter().next();
     if fd.is_none() && is_cut {
-        return Err(io::Error::other("the limit of open files is reached"));
+        return Err(io::Error::other(
+            "unable to receive a descriptor: the limit of open files of this process is reached",
+        ));
     }
     Ok((length, fd))
 }

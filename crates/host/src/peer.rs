@@ -97,7 +97,7 @@ fn is_descendant(mut pid: u32, ancestor: u32) -> io::Result<bool> {
         }
     }
     Err(io::Error::other(format!(
-        "unable to trace the parents of the caller up to process {ancestor}: there are more than {MAX_ANCESTORS}"
+        "unable to trace the parents of the client's process up to process {ancestor}: the client has more than {MAX_ANCESTORS}"
     )))
 }
 

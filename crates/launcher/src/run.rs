@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Failure> {
         },
     };
     drop(inherited);
-    log::info!("starting listeners for the supervisor of '{}'", directories.run.display());
+    log::info!("connected to the supervisor of '{}', to start its listeners", directories.run.display());
     Launcher::new(directories, renewal, signals, link).map_err(Failure::system)?.serve().map_err(Failure::system)
 }
 
@@ -102,7 +102,9 @@ impl Launcher {
                 }
             }
             if !self.obey() {
-                log::info!("the supervisor has closed the connection, so this process ends, and with it all listeners");
+                log::info!(
+                    "the supervisor has closed the connection, so palabre-launcher ends, and with it all listeners"
+                );
                 return Ok(());
             }
         }

@@ -118,7 +118,11 @@ impl Access {
     fn log_end(&self, address: IpAddr, visit: &Visit, now: Instant) {
         let until = if visit.busy > 0 { now } else { visit.ended };
         let seconds = until.saturating_duration_since(visit.began).as_secs();
-        self.visit_lines.log(Level::Info, now, format_args!("disconnected from {address} after {seconds} s"));
+        self.visit_lines.log(
+            Level::Info,
+            now,
+            format_args!("the client at {address} has disconnected after {seconds} s"),
+        );
     }
 
     fn request_ended(&self, address: IpAddr, now: Instant) {
@@ -154,7 +158,9 @@ impl Access {
                 log::info!("refused an access key that a page of another site sent, from {address}{others}");
             }
             KeyFault::Wrong => log::info!("refused a wrong access key from {address}{others}"),
-            KeyFault::Old => log::info!("refused an expired or used access key from {address}{others}"),
+            KeyFault::Old => {
+                log::info!("refused an access key or a cookie that is no longer valid from {address}{others}");
+            }
             KeyFault::Suspended => {
                 log::info!("refused the access key of a suspended participant from {address}{others}");
             }

@@ -89,13 +89,14 @@ impl Meeting {
     /// that the page has received; `None` if it has received none.
     pub(crate) fn missed(&self, seq: u64, after: Option<u64>) -> Vec<u8> {
         let now_ms = boottime_ms();
-        let effect = |error| format!("{error}; the page gets the kept messages only if texts-for-latecomers is true");
+        let effect =
+            |error| format!("{error}; the page gets earlier text messages only if texts-for-latecomers is true");
         let joined_ms =
             note(&self.join_warning, || self.participant.join_meeting(now_ms).map_err(effect)).unwrap_or(now_ms);
         let first_ms = if self.is_open_to_latecomers { 0 } else { joined_ms };
         // A SEQ is a time since the start of the machine. Ignore a SEQ that is much later than now: it is from before a restart of the machine.
         let after_ms = after.filter(|seq| *seq <= now_ms + MAX_DELAY_MS).unwrap_or(0).saturating_sub(MAX_DELAY_MS);
-        let effect = |error| format!("{error}; the page gets no kept messages");
+        let effect = |error| format!("{error}; the page gets no earlier text messages");
         let kept = note(&self.read_warning, || self.room.kept_messages(now_ms).map_err(effect)).unwrap_or_default();
         let is_missed = |kept: &&KeptMessage| kept.sent_ms >= first_ms.max(after_ms);
         let messages: Vec<KeptText> = kept.iter().filter(is_missed).map(|kept| text(kept, now_ms)).collect();

@@ -23,7 +23,7 @@ pub(crate) enum OpusError {
     #[error(transparent)]
     Packet(PacketError),
     /// The sound arrived faster than real time.
-    #[error("the sound arrives faster than real time")]
+    #[error("the participant's Opus packets arrive faster than real time")]
     TooFast,
 }
 

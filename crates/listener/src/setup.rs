@@ -96,8 +96,8 @@ fn without_supervisor(run: &Path) -> Result<Lock, Failure> {
         ))),
         Err(error) => {
             let remedy = match error.kind() {
-                ErrorKind::NotFound => "; make the directory of this file, or give another directory with --run",
-                ErrorKind::PermissionDenied => "; run the listener as the owner of the directory of this file",
+                ErrorKind::NotFound => "; make the runtime directory, or give another one with --run",
+                ErrorKind::PermissionDenied => "; run the listener as the owner of the runtime directory",
                 _ => "",
             };
             Err(Failure::system(format!("unable to lock '{}': {error}{remedy}", path.display())))
@@ -128,7 +128,9 @@ fn serve_participant(args: &Args, name: &Name, inherited: Given) -> Result<Prepa
         make_room(&config, &participant, &room).map_err(Failure::system)?;
     }
     if let Err(error) = room.create_shared() {
-        log::warn!("{error}; until this is corrected, this listener may show no participants and keep no text messages");
+        log::warn!(
+            "{error}; until this is corrected, this listener may show no participants and keep no text messages"
+        );
     }
     let format = room.format().map_err(Failure::config)?;
     let levelling = [room.levelling(), directory.levelling()].map(|read| {

@@ -29,7 +29,8 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) rooms: PathBuf,
 
-    /// Directory on a disk; a symbolic link in place of `mic` or `ear` is followed to a file in it. The directory must exist before the mixer starts
+    /// Directory on a disk; a symbolic link in place of `mic` or `ear` is followed only to a file in it.
+    /// The directory must exist before the mixer starts
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
 

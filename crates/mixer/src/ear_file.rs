@@ -78,16 +78,18 @@ impl EarFile {
         let file_system = fstatfs(self.wav.file())?;
         let block_bytes = u64::try_from(file_system.block_size()).unwrap_or_default();
         let (memory_min, remedy) = match file_system.filesystem_type() {
-            TMPFS_MAGIC => {
-                (file_system.blocks() * block_bytes / 2, "; this file system is in memory: put the file on a disk")
-            }
+            TMPFS_MAGIC => (
+                file_system.blocks() * block_bytes / 2,
+                "; this file system is in memory: put the file with the sound on a disk",
+            ),
             _ => (0, ""),
         };
         let bytes_min = memory_min.max(FREE_BYTES_MIN);
         if file_system.blocks_available() * block_bytes >= bytes_min {
             return Ok(());
         }
-        let what = format!("less than {} MiB are free in the file's file system{remedy}", bytes_min >> 20);
+        let what =
+            format!("less than {} MiB are free in the file system of the file with the sound{remedy}", bytes_min >> 20);
         Err(io::Error::new(io::ErrorKind::StorageFull, what))
     }
 

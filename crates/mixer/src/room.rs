@@ -253,7 +253,7 @@ impl Room {
         }
         self.participants.insert(id.participant, participant);
         self.numbers.insert(name.clone(), id.participant);
-        log::debug!("participant '{name}' is new in room '{}'", self.name);
+        log::debug!("the mixer now mixes participant '{name}' in room '{}'", self.name);
     }
 
     fn remove_participant(&mut self, cx: &mut Context, name: &Name) {
@@ -262,7 +262,7 @@ impl Room {
         };
         cx.watcher.remove(participant.watch);
         self.levels.request();
-        log::debug!("participant '{name}' left room '{}'", self.name);
+        log::debug!("the mixer no longer mixes participant '{name}' in room '{}'", self.name);
     }
 
     fn write_levels(&mut self, cx: &mut Context) {

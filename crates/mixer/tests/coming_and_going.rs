@@ -51,7 +51,7 @@ fn renamed_participant_is_heard() {
     drop(room.join("alice"));
     let (old, new) = (room.dir.participant(&name("alice")), room.dir.participant(&name("zoe")));
     std::fs::rename(old.path(), new.path()).unwrap();
-    mixer.wait_for_log("'zoe' is new in room");
+    mixer.wait_for_log("the mixer now mixes participant 'zoe' in room");
     Person::open(&new).say(440.0);
     bob.hear(BURST);
     assert!(bob.hears(440.0));

@@ -45,10 +45,10 @@ fn one(cli: &Cli, invite: &Invite, server: &Server, name: &Name) -> Result<(), F
     };
     drop(lock);
     let done = match invite.new_key {
-        true => format!("changed the access key of '{name}', who is in"),
-        false => format!("invited '{name}' to"),
+        true => format!("changed the access key of '{name}'"),
+        false => format!("invited '{name}'"),
     };
-    eprintln!("palabre: {done} room '{}' on port {}", participant.room, participant.port);
+    eprintln!("palabre: {done}: room '{}', port {}", participant.room, participant.port);
     let applied: Result<(), Failure> =
         reload::if_running(cli.run_dir(), std::slice::from_ref(name)).into_iter().collect();
     let link = server.links.link(name.as_str(), participant.port, &key);

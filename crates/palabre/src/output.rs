@@ -49,7 +49,7 @@ pub(crate) fn replace(path: &Path, text: &str) -> Result<(), Failure> {
 /// Returns an error if a device, a pipe or a directory is at `path`. Replacing a file would remove it.
 pub(crate) fn check_target(path: &Path) -> io::Result<()> {
     match path.exists() && !path.is_file() {
-        true => Err(io::Error::other("it is not a regular file; give the name of a file")),
+        true => Err(io::Error::other("the path exists and is not a regular file; give the path of a file")),
         false => Ok(()),
     }
 }

@@ -164,7 +164,7 @@ fn verification(server: &Server, upstream: IpAddr) -> Result<String, Failure> {
     let facts = Facts::load(&server.certificate).map_err(Failure::config)?;
     let (comment, trusted) = match facts.self_signed {
         true => ("Copy this file from the listeners' machine.", plain(&server.certificate)?),
-        false => ("The certificate authorities of this system.", AUTHORITIES.to_owned()),
+        false => ("This file has the certificate authorities that this system trusts.", AUTHORITIES.to_owned()),
     };
     Ok(format!(
         "    # Accept only listeners with a certificate for this name.\n    proxy_ssl_verify on;\n    proxy_ssl_verify_depth 4;\n    \

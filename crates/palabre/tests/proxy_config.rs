@@ -164,7 +164,7 @@ fn a_file_is_replaced_or_after_an_error_unchanged() {
     let pipe = directory.path().join("pipe");
     assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
     let printed = stderr(&proxy_config(directory.path(), &["nginx", "--out", pipe.to_str().unwrap()]), 111);
-    assert!(printed.contains("it is not a regular file; give the name of a file"), "{printed}");
+    assert!(printed.contains("the path exists and is not a regular file; give the path of a file"), "{printed}");
     invite(directory.path(), "bob", 0);
     stderr(&proxy_config(directory.path(), &["nginx", "--out", file.to_str().unwrap()]), 78);
     assert_eq!(fs::read_to_string(&file).unwrap(), written);

@@ -160,7 +160,7 @@ fn new_key_changes_only_the_key() {
     let before = config.load("alice");
     let output = config.palabre(&["invite", "alice", "--new-key"]);
     let printed = String::from_utf8_lossy(&output.stderr);
-    assert!(printed.contains("changed the access key of 'alice', who is in room 'main'"), "{printed}");
+    assert!(printed.contains("changed the access key of 'alice': room 'main'"), "{printed}");
     let new = stdout(&output);
     let after = config.load("alice");
     assert!(!after.key_sha256.matches(key(&old)));
@@ -445,7 +445,7 @@ fn output_file_replaces_no_pipe_and_no_device() {
     let at = pipe.to_str().unwrap();
     for option in ["--qr-png", "--qr-svg"] {
         let printed = stderr(&config.palabre(&["invite", "bob", option, at]), 111);
-        assert!(printed.contains("it is not a regular file; give the name of a file"), "{printed}");
+        assert!(printed.contains("the path exists and is not a regular file; give the path of a file"), "{printed}");
         assert!(std::os::unix::fs::FileTypeExt::is_fifo(&fs::symlink_metadata(&pipe).unwrap().file_type()));
     }
     assert!(!config.file("bob").exists());

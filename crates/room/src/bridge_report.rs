@@ -111,12 +111,12 @@ impl FromStr for BridgeReport {
             ["machine", machine, "disconnected"] => (machine, false),
             _ => {
                 return Err(
-                    "the first line is not 'machine MACHINE connected' or 'machine MACHINE disconnected'".to_owned()
+                    "the first line of palabre-bridge's report is not 'machine MACHINE connected' or 'machine MACHINE disconnected'".to_owned()
                 );
             }
         };
         let ["unsent", unsent] = words(lines.next())[..] else {
-            return Err("the second line is not 'unsent NUMBER'".to_owned());
+            return Err("the second line of palabre-bridge's report is not 'unsent NUMBER'".to_owned());
         };
         let links = lines.take(MAX_LINKS).map(link).collect::<Result<_, _>>()?;
         Ok(Self { machine: machine_of(machine)?, is_connected, unsent: number(unsent)?, links })
@@ -125,7 +125,9 @@ impl FromStr for BridgeReport {
 
 fn link(line: &str) -> Result<MachineLink, String> {
     let ["with", machine, room, state, delay, lost, late] = words(Some(line))[..] else {
-        return Err(format!("'{line}' is not a line of the form 'with MACHINE ROOM STATE DELAY LOST LATE'"));
+        return Err(format!(
+            "the line '{line}' of palabre-bridge's report doesn't have the form 'with MACHINE ROOM STATE DELAY LOST LATE'"
+        ));
     };
     let is_cut_off = match state {
         "cut-off" => true,

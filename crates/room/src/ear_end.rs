@@ -38,7 +38,10 @@ impl ParticipantDir {
         let Some(bytes) = read_bytes(&path, MAX_BYTES as u64)? else { return Ok(None) };
         write_or_remove(&path, None)?;
         let Some((time, samples)) = bytes.split_first_chunk::<TIME_BYTES>() else {
-            return Err(RoomError::content(&path, "the file is too short: it must begin with a time of 8 bytes"));
+            return Err(RoomError::content(
+                &path,
+                "the file with the last samples of the previous process is too short: it must begin with a time of 8 bytes",
+            ));
         };
         let samples = samples.chunks_exact(2).map(|pair| i16::from_le_bytes([pair[0], pair[1]])).collect();
         Ok(Some(EarEnd { at_ms: u64::from_le_bytes(*time), samples }))

@@ -179,9 +179,10 @@ struct InboxSender(UnixDatagram);
 impl InboxSender {
     fn new(room: &RoomDir) -> Result<Self, RoomError> {
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
-        socket
-            .map(Self)
-            .map_err(RoomError::io("create a socket for sending messages to the participants of", room.path()))
+        socket.map(Self).map_err(RoomError::io(
+            "create a socket for sending messages to the participants of the room in",
+            room.path(),
+        ))
     }
 
     /// Returns whether the inbox has received the datagram. An inbox that is missing, not read or full doesn't receive it. A symbolic link is

@@ -45,15 +45,16 @@ impl FromStr for LevelLine {
         let mut fields = line.split('\t');
         let (Some(name), Some(state), Some(dbfs), None) = (fields.next(), fields.next(), fields.next(), fields.next())
         else {
-            return Err("the line is invalid; the format is 'NAME tab STATE tab DBFS'".into());
+            return Err("a line with a participant's level is invalid; the format is 'NAME tab STATE tab DBFS'".into());
         };
         let state = match state {
             "talking" => Talk::Talking,
             "quiet" => Talk::Quiet,
             "muted" => Talk::Muted,
-            _ => return Err("the state is invalid; allowed are talking, quiet and muted".into()),
+            _ => return Err("the state of a participant is invalid; allowed are talking, quiet and muted".into()),
         };
-        let dbfs = dbfs.parse().map_err(|_| "the level is invalid; use a number in dBFS".to_string())?;
+        let dbfs =
+            dbfs.parse().map_err(|_| "the level of a participant is invalid; use a number in dBFS".to_string())?;
         Ok(Self { name: name.parse().map_err(|e| format!("{e}"))?, state, dbfs })
     }
 }

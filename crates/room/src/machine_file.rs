@@ -78,7 +78,9 @@ impl FromStr for MachineLevel {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || "the level is invalid; allowed are 'talking DBFS', 'quiet DBFS', 'muted' and '-'".to_owned();
+        let wrong = || {
+            "the level of a person on another machine is invalid; allowed are 'talking DBFS', 'quiet DBFS', 'muted' and '-'".to_owned()
+        };
         let (word, dbfs) = match text.split_once(' ') {
             Some((word, dbfs)) => (word, Some(dbfs.parse::<f32>().map_err(|_| wrong())?)),
             None => (text, None),
@@ -109,7 +111,7 @@ impl FromStr for MachinePerson {
         let (Some(name), Some(words), Some(level), Some(display)) =
             (fields.next(), fields.next(), fields.next(), fields.next())
         else {
-            return Err("the line is invalid; the format is 'NAME tab WORDS tab LEVEL tab DISPLAY NAME'".into());
+            return Err("a line about a person on another machine is invalid; the format is 'NAME tab WORDS tab LEVEL tab DISPLAY NAME'".into());
         };
         Ok(Self { member: format!("{name}\t{words}\t{display}").parse()?, level: level.parse()? })
     }

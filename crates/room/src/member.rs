@@ -71,7 +71,7 @@ impl FromStr for Member {
 
     fn from_str(line: &str) -> Result<Self, String> {
         let wrong = || {
-            "the line is invalid; the format is 'NAME tab here|away [hand [PLACE]] [muted|listening] [weak] tab DISPLAY NAME'"
+            "a line about a person in the room is invalid; the format is 'NAME tab here|away [hand [PLACE]] [muted|listening] [weak] tab DISPLAY NAME'"
                 .to_owned()
         };
         let (name, rest) = line.split_once('\t').ok_or_else(wrong)?;

@@ -146,7 +146,9 @@ impl ParticipantDir {
                 if lines.len() > MAX_GAINS {
                     return Err(RoomError::content(
                         &path,
-                        format!("the file has more than {MAX_GAINS} lines; remove some"),
+                        format!(
+                            "the file with the participant's volumes for the others has more than {MAX_GAINS} lines; remove some"
+                        ),
                     ));
                 }
                 return lines.into_iter().map(|line| parse(&path, line)).collect();

@@ -47,7 +47,12 @@ impl FromStr for Presence {
                 "muted" => presence.voice = MicState::Muted,
                 "listening" => presence.voice = MicState::None,
                 "weak" => presence.weak = true,
-                _ => return Err("the presence is invalid; the format is '[hand] [muted|listening] [weak]'".into()),
+                _ => {
+                    return Err(
+                        "the presence of a participant is invalid; the format is '[hand] [muted|listening] [weak]'"
+                            .into(),
+                    );
+                }
             }
         }
         Ok(presence)

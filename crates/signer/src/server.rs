@@ -138,7 +138,10 @@ impl Signer {
     fn connect(&mut self, now: Instant) -> io::Result<()> {
         match link::connect(&self.run) {
             Ok(link) => {
-                log::info!("signing for the supervisor of '{}'", self.run.display());
+                log::info!(
+                    "connected to the supervisor of '{}', to sign TLS handshakes for its listeners",
+                    self.run.display()
+                );
                 (self.connect_at, self.connect_error) = (None, None);
                 self.linked(link)
             }
@@ -232,7 +235,7 @@ impl Signer {
             }
             Outcome::Closed => return self.remove(number),
             Outcome::Refused(why) => why.to_string(),
-            Outcome::Malformed => "the message isn't a request of this release".to_owned(),
+            Outcome::Malformed => "the listener's message isn't a signing request of this release".to_owned(),
         };
         self.report.refused += 1;
         let name = &client.name;

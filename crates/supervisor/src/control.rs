@@ -279,7 +279,7 @@ fn refuse_children(stream: &UnixStream, peer: Credentials, is_of_listener: bool)
         Ok(false) => return Ok(peer),
         Ok(true) => "listeners and recorders may not control the supervisor".to_owned(),
         Err(error) => format!(
-            "unable to find out whether its sender is a listener or a recorder, which may not control the supervisor: {error}"
+            "unable to find out whether the sender of the request is a listener or a recorder, which may not control the supervisor: {error}"
         ),
     };
     Err(format!("unable to accept the request of process {}: {cause}", peer.pid))

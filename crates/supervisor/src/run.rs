@@ -398,7 +398,7 @@ impl Supervisor {
         audit::reload(by);
         let changes = self.roster.reload(by, now);
         log::info!(
-            "the configuration was read again: starting {:?}, stopping {:?}, replacing {:?}, faults {}",
+            "the configuration was read again; listeners to start: {:?}, to stop: {:?}, to replace: {:?}; faults: {}",
             changes.started,
             changes.stopped,
             changes.restarted,

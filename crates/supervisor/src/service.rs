@@ -323,7 +323,7 @@ impl Service {
     fn end_for_good(&mut self, now: Instant, end: fn(&mut Process, Instant)) {
         self.is_ending = true;
         if self.pending.as_ref().is_none_or(|pending| pending.action != Action::Stop) {
-            self.refuse("its listener is being stopped, because the participant was removed, the port, room or address has changed, or the supervisor is ending");
+            self.refuse("the participant's listener is being stopped, because the participant was removed, the port, room or address has changed, or the supervisor is ending");
         }
         self.stop(now, end);
     }
@@ -469,11 +469,15 @@ impl Service {
 
     fn transition(&mut self, trigger: Trigger, now: Instant) -> bool {
         let Some(next) = after(self.state, trigger) else {
-            log::debug!("the service of '{}' is in state {}: ignoring {trigger:?}", self.participant.name, self.state);
+            log::debug!(
+                "the listener of '{}' is in state {}: ignoring the event {trigger:?}",
+                self.participant.name,
+                self.state
+            );
             return false;
         };
         log::debug!(
-            "the service of '{}' changes from state {} to {next} after {trigger:?}",
+            "the listener of '{}' changes from state {} to {next} after the event {trigger:?}",
             self.participant.name,
             self.state
         );

@@ -126,9 +126,9 @@ impl Found {
         let rest = match fs::remove_dir(&self.path) {
             Ok(()) => String::new(),
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
-                "; the directory stays, since it has other files".to_owned()
+                "; the directory of the recording stays, since it has other files".to_owned()
             }
-            Err(error) => format!("; the directory stays: {error}"),
+            Err(error) => format!("; the directory of the recording stays: {error}"),
         };
         log::info!("deleted the recording '{path}': {why}{rest}");
         Ok(())

@@ -362,7 +362,7 @@ impl<'a> Load<'a> {
         let lacking: Vec<&Ear> = self.ears.iter().filter(lacks).collect();
         let first = lacking.first().map_or_else(String::new, |ear| {
             let cause = ear.last_error.as_deref().unwrap_or("no sound arrived");
-            format!("; the first is '{}': {cause}", ear.link)
+            format!("; the first of these participants has the link '{}': {cause}", ear.link)
         });
         Failure::system(format!(
             "unable to begin the measurement: {} of {} participants have no stream with sound{first}",

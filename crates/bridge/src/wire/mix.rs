@@ -100,19 +100,21 @@ impl Sound {
             3 | 4 if bytes.len() == frames * frame_samples(rate) * usize::from(form) => {
                 Ok(Self::Exact(bytes.chunks_exact(usize::from(form)).map(sample).collect()))
             }
-            3 | 4 => Err("the message's number of samples doesn't fit its number of audio frames"),
+            3 | 4 => Err("the number of samples in the message with sound doesn't fit its number of audio frames"),
             OPUS | OPUS_START => {
                 let mut count = 0;
                 for packet in packets::iter(bytes) {
-                    packet.map_err(|_| "the list of Opus packets is invalid")?;
+                    packet.map_err(|_| "the list of Opus packets in the message with sound is invalid")?;
                     count += 1;
                 }
                 let sound = Self::Opus { packets: bytes.to_vec(), is_start: form == OPUS_START };
-                (count == frames)
-                    .then_some(sound)
-                    .ok_or("the message's number of Opus packets doesn't fit its number of audio frames")
+                (count == frames).then_some(sound).ok_or(
+                    "the number of Opus packets in the message with sound doesn't fit its number of audio frames",
+                )
             }
-            _ => Err("the form of the sound is unknown; install the same version of palabre-bridge on both machines"),
+            _ => Err(
+                "the message with sound has an unknown encoding; install the same version of palabre-bridge on both machines",
+            ),
         }
     }
 }
@@ -152,7 +154,7 @@ impl Mix {
         let talkers = rest.talkers()?;
         let [frames] = rest.take::<1>()?;
         if !(1..=MAX_FRAMES).contains(&usize::from(frames)) {
-            return Err("the message's number of audio frames is invalid");
+            return Err("the number of audio frames in the message with sound is invalid");
         }
         let sound = Sound::decode(form, usize::from(frames), rate, rest.0)?;
         Ok(Self { rate, epoch, counter, time_us, talkers, sound })

@@ -101,7 +101,7 @@ impl Exported {
 fn check_version(version: Option<&toml::Value>) -> Result<(), String> {
     let release = "use the same release of Palabre on both machines";
     match version {
-        None => Err("it is not a document of 'palabre export'".to_owned()),
+        None => Err("the input is not a document of 'palabre export'".to_owned()),
         Some(toml::Value::Integer(version)) if *version == i64::from(VERSION) => Ok(()),
         Some(toml::Value::Integer(version)) => {
             Err(format!("the document has version {version}, and this program reads version {VERSION}; {release}"))
@@ -243,8 +243,8 @@ mod tests {
         for (bad, cause) in [
             (String::new(), "the document is empty"),
             (" \n".into(), "the document is empty"),
-            ("# nothing\n".into(), "it is not a document of 'palabre export'"),
-            ("port = 9001\n".into(), "it is not a document of 'palabre export'"),
+            ("# nothing\n".into(), "the input is not a document of 'palabre export'"),
+            ("port = 9001\n".into(), "the input is not a document of 'palabre export'"),
             ("{\"version\": 1}".into(), "line 1: "),
             (good.replace("palabre-export = 1", "palabre-export = 2"), "version 2, and this program reads version 1"),
             (good.replace("palabre-export = 1", "palabre-export = \"1\""), "must be the version of the format"),

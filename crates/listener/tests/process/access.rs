@@ -38,8 +38,8 @@ fn visit_with_several_streams_makes_one_line_when_it_begins_and_one_when_it_ends
     assert_eq!(connected.len(), 2, "{connected:?}");
     rig.signal("TERM");
     wait_for_exit(&mut rig.child);
-    assert_eq!(lines(&rig, "info: disconnected from 192.0.2.7 after ").len(), 1, "{}", rig.log());
-    assert_eq!(lines(&rig, "info: disconnected from 127.0.0.1 after ").len(), 1, "{}", rig.log());
+    assert_eq!(lines(&rig, "info: the client at 192.0.2.7 has disconnected after ").len(), 1, "{}", rig.log());
+    assert_eq!(lines(&rig, "info: the client at 127.0.0.1 has disconnected after ").len(), 1, "{}", rig.log());
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn visit_ends_after_its_last_request() {
     assert_eq!(client.get(&rig, "/me").status, 200);
     assert_eq!(client.get(&rig, "/").status, 200);
     client.stream.sock.shutdown(Shutdown::Both).unwrap();
-    rig.wait_for_log("info: disconnected from 127.0.0.1 after 0 s");
+    rig.wait_for_log("info: the client at 127.0.0.1 has disconnected after 0 s");
     assert_eq!(lines(&rig, "info: connected from").len(), 1, "{}", rig.log());
 }
 

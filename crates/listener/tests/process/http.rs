@@ -171,7 +171,7 @@ fn cookie_of_an_earlier_version_is_replaced_and_is_no_wrong_key() {
         assert_eq!((next.status, next.field("set-cookie")), (200, None), "{target}");
         assert_eq!(rig.connect().request("HEAD", "/listen", &cookie).status, 200);
     }
-    rig.wait_for_log("refused an expired or used access key from 127.0.0.1");
+    rig.wait_for_log("refused an access key or a cookie that is no longer valid from 127.0.0.1");
     assert!(!rig.log().contains("a wrong access key"), "{}", rig.log());
 }
 
@@ -194,7 +194,7 @@ fn cookie_is_valid_in_the_next_process_until_the_operator_signs_out_the_browsers
     let next = rig.cookie();
     assert_eq!(status(&rig, &next), 200, "a browser that opens the link again");
     // fail2ban counts only lines about a wrong access key.
-    rig.wait_for_log("refused an expired or used access key from 127.0.0.1");
+    rig.wait_for_log("refused an access key or a cookie that is no longer valid from 127.0.0.1");
     assert!(!rig.log().contains("a wrong access key"), "{}", rig.log());
     let changed = text.lines().map(|line| match line.starts_with("key-sha256") {
         true => format!("key-sha256 = \"{}\"\n", Key::generate().unwrap().hash()),

@@ -40,7 +40,7 @@ pub(super) fn check(run: &Path) -> Vec<Finding> {
 /// replaces its program.
 fn other_user(program: &str, unit: &Unit, user: &str) -> Option<Finding> {
     let wanted = unit.user.as_deref().filter(|wanted| *wanted != user)?;
-    let text = format!("{program} has the user '{user}', but its unit has the user '{wanted}'");
+    let text = format!("{program} runs as user '{user}', but its systemd unit names the user '{wanted}'");
     Some(Finding::warning(AREA, text, format!("systemctl restart {program}")))
 }
 
@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(other_user("palabre-mixer", &unit, "palabre-mixer"), None);
         let expected = Finding::warning(
             AREA,
-            "palabre-mixer has the user 'palabre', but its unit has the user 'palabre-mixer'",
+            "palabre-mixer runs as user 'palabre', but its systemd unit names the user 'palabre-mixer'",
             "systemctl restart palabre-mixer",
         );
         assert_eq!(other_user("palabre-mixer", &unit, "palabre"), Some(expected));

@@ -25,7 +25,7 @@ pub(crate) struct Restart {
     /// Login name of a participant, whose listener is replaced, or 'mixer', or 'supervisor'
     #[arg(required_unless_present = "all", value_name = "NAME", add = processes())]
     names: Vec<Name>,
-    /// Replace the listeners of all participants one after another; each replacement begins when the new process of the previous one is ready
+    /// Replace the listeners of all participants, one at a time: the next one is replaced when the new process of the previous listener is ready
     #[arg(long, conflicts_with = "names")]
     pub(crate) all: bool,
     /// Print a JSON object at the end; palabre(1) documents it

@@ -23,7 +23,7 @@ pub(crate) enum Switch {
 pub(crate) enum Expiry {
     Never,
     At(Moment),
-    /// The end of a duration that begins now.
+    /// The end of the given duration, which begins when the command line is parsed.
     After(Moment),
 }
 

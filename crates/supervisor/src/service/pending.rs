@@ -24,13 +24,13 @@ impl Action {
     pub(crate) fn objection(self, state: State, pending: Option<Self>) -> Option<&'static str> {
         match (self, state, pending) {
             (Self::Stop, State::Draining, _) | (_, State::Draining, Some(Self::Stop)) => {
-                Some("its listener is being stopped already")
+                Some("the participant's listener is being stopped already")
             }
-            (_, State::Draining, _) => Some("its listener is being stopped; try again in a moment"),
+            (_, State::Draining, _) => Some("the participant's listener is being stopped; try again in a moment"),
             (Self::Restart | Self::Kick, State::Stopped, _) => {
-                Some("its listener is stopped; 'palabre start' starts the listener")
+                Some("the participant's listener is stopped; 'palabre start' starts the listener")
             }
-            (Self::Restart | Self::Start, _, Some(_)) => Some("its listener is being started already"),
+            (Self::Restart | Self::Start, _, Some(_)) => Some("the participant's listener is being started already"),
             _ => None,
         }
     }

@@ -112,9 +112,10 @@ impl Service {
                 self.transition(Trigger::Died, now);
             }
             Verdict::GiveUp(pace) => {
-                let when = pace.map_or("after a reload or a restart of the listener".to_owned(), |pace| {
-                    format!("every {} s", pace.as_secs())
-                });
+                let when = pace.map_or(
+                    "only after a reload of the configuration or a restart of the listener".to_owned(),
+                    |pace| format!("every {} s", pace.as_secs()),
+                );
                 if matches!(exit, Exit::PortTaken(_)) {
                     log::error!(PALABRE_INSTANCE:% = name;
                         "unable to start the listener of '{name}': {exit}; trying again {when}"
@@ -134,7 +135,9 @@ impl Service {
         }
         self.refuse(&match exit {
             Exit::PortTaken(_) | Exit::NotStarted(_) | Exit::NoLauncher(_) => exit.to_string(),
-            Exit::Exited { .. } | Exit::Unknown(_) => format!("its listener has ended: {exit}; see the listener's log"),
+            Exit::Exited { .. } | Exit::Unknown(_) => {
+                format!("the participant's listener has ended: {exit}; see the listener's log")
+            }
         });
     }
 

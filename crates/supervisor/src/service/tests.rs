@@ -403,7 +403,7 @@ fn stopped_service_has_no_process_and_no_port_until_it_is_started() {
     assert_eq!(fixture.service.state, State::Draining);
     assert!(fixture.service.socket.is_none() && stopped.try_recv().is_err());
     assert!(refusal(&fixture.ask(Action::Stop)).contains("already"));
-    assert!(refusal(&fixture.ask(Action::Start)).contains("its listener is being stopped"));
+    assert!(refusal(&fixture.ask(Action::Start)).contains("the participant's listener is being stopped"));
     fixture.reap_until(|service| service.state == State::Stopped);
     assert_eq!(stopped.try_recv().unwrap(), Response::Ok);
     fixture.pass(Duration::from_secs(3600));
