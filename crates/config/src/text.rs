@@ -149,7 +149,10 @@ pub(crate) mod moment {
     use super::{Deserialize, Deserializer, Error, Moment, Serializer, Value};
     use serde::Serialize;
 
-    #[expect(clippy::ref_option, reason = "serde calls this function with a reference to the whole field")]
+    #[expect(
+        clippy::ref_option,
+        reason = "serde calls this function with a reference to the whole field, so the parameter has this type"
+    )]
     pub(crate) fn serialize<S: Serializer>(moment: &Option<Moment>, to: S) -> Result<S::Ok, S::Error> {
         let datetime = moment.and_then(|moment| moment.to_string().parse::<toml::value::Datetime>().ok());
         datetime.serialize(to)

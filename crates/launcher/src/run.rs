@@ -159,7 +159,7 @@ impl Launcher {
 
     fn start(&self, name: &str, entered: Option<palabre_config::Entrance>, fds: Vec<OwnedFd>) -> io::Result<u32> {
         let name = name.parse().map_err(|error| io::Error::other(format!("{error}")))?;
-        let given = Given::from_fds(fds).ok_or_else(|| io::Error::other("descriptors are missing, because the limit of open files of palabre-launcher is reached; raise LimitNOFILE="))?;
+        let given = Given::from_fds(fds).ok_or_else(|| io::Error::other("the descriptors for the listener are missing, because the limit of open files of palabre-launcher is reached; raise LimitNOFILE="))?;
         Start { name: &name, entered, given }.spawn(&self.directories).map(|child| child.id())
     }
 }

@@ -34,7 +34,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     pub(crate) files: Option<PathBuf>,
 
-    /// Whether the mixer may run without its sandbox: 'required', 'best-effort' or 'off'
+    /// Whether the mixer may run without its sandbox: 'required' (no), 'best-effort' (without the parts that the kernel lacks) or 'off' (yes)
     #[arg(long, value_name = "MODE", default_value = "best-effort")]
     pub(crate) sandbox: Strictness,
 

@@ -22,7 +22,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 /// Timeout of the wait for changes: the wait fails if no change becomes complete within this time. The start of a listener takes 30 s at most.
 const TIMEOUT: Duration = Duration::from_secs(40);
 /// What to do after a change that has no effect yet.
-const WRITTEN: &str = "the file was written, but has no effect yet: correct the cause, then run 'palabre reload'";
+const WRITTEN: &str =
+    "the participant's file was written, but has no effect yet: correct the cause, then run 'palabre reload'";
 
 /// `palabre reload`.
 pub(crate) fn run(run: &Path, options: &Reload) -> Result<(), Failure> {

@@ -40,12 +40,16 @@ pub(crate) fn apply(run: &Path, name: &str, change: Change) -> Result<bool, Fail
         return Ok(false);
     };
     let done = if change == Change::Removed { "removed" } else { "changed" };
-    let still =
-        format!("the file was {done}, but the listener of '{name}' (process {pid}) still uses the previous file");
+    let still = format!(
+        "the participant's file was {done}, but the listener of '{name}' (process {pid}) still uses the previous file"
+    );
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     if !cgroup.trim_end().ends_with(&unit(name)) {
-        let remedy =
-            if change == Change::Removed { "end its process" } else { "end its process, and start the listener again" };
+        let remedy = if change == Change::Removed {
+            "end the listener's process"
+        } else {
+            "end the listener's process, and start the listener again"
+        };
         return Err(Failure::refused(format!(
             "{still}: neither a supervisor nor systemd restarts this listener; {remedy}"
         )));

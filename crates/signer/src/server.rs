@@ -188,7 +188,7 @@ impl Signer {
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return true,
                 Err(error) if error.kind() == ErrorKind::Other => {
-                    log::error!("unable to sign for another listener: {error}; raise LimitNOFILE= of palabre-signer");
+                    log::error!("unable to sign for one more listener: {error}; raise LimitNOFILE= of palabre-signer");
                 }
                 Ok(None) | Err(_) => return self.unlinked(now),
             }

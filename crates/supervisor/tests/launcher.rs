@@ -191,7 +191,12 @@ fn launcher_without_free_descriptors_refuses_a_start_and_takes_the_next_order() 
     limit(open_files + 1);
     for _ in 0..2 {
         let Response::Refused { why } = fixture.restart("alice") else { panic!("restarted") };
-        assert!(why.contains("descriptors are missing, because the limit of open files of palabre-launcher"), "{why}");
+        assert!(
+            why.contains(
+                "the descriptors for the listener are missing, because the limit of open files of palabre-launcher"
+            ),
+            "{why}"
+        );
     }
     limit(1024);
     assert_eq!(fixture.restart("alice"), Response::Ok);

@@ -254,7 +254,7 @@ impl Heard {
 
     #[allow(
         clippy::too_many_arguments,
-        reason = "these values come from several structures, which the caller borrows separately"
+        reason = "these values come from several structures, which the caller borrows separately, so they can't be one parameter"
     )]
     fn sound(
         &mut self,

@@ -152,7 +152,7 @@ impl DisplayNames {
         let users = self.0.get(&folded_display_name(chosen));
         match users.is_some_and(|users| users.iter().any(|user| user != name)) {
             _ if !server.own_display_names => Some("'own-display-names' in palabre.toml is false"),
-            true => Some("another participant has this name or a similar one"),
+            true => Some("another participant has the chosen display name or a similar one"),
             false => None,
         }
     }

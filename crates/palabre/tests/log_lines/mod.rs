@@ -44,7 +44,7 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ),
     (
         "signer/src/server.rs",
-        "unable to sign for another listener: *; raise LimitNOFILE= of palabre-signer",
+        "unable to sign for one more listener: *; raise LimitNOFILE= of palabre-signer",
         "'palabre check' reports the limit of open files",
     ),
     ("signer/src/server.rs", "unable to sign for the listener of '*': *", "as above"),

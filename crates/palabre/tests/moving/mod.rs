@@ -251,7 +251,7 @@ fn used_link_and_chosen_name_are_valid_only_where_they_should_be() {
     let text = fs::read_to_string(&file).unwrap();
     fs::write(&file, text + "[room]\nown-display-names = true\n").unwrap();
     stdout(&new.palabre(&["invite", "carol", "--display-name", "ALI"]));
-    name_is_refused(&new, "another participant has this name or a similar one");
+    name_is_refused(&new, "another participant has the chosen display name or a similar one");
     stdout(&new.palabre(&["revoke", "carol"]));
     let printed = stdout(&import(&new, &document, &[]));
     assert!(printed.contains("alice: the display name is 'Ali', which the participant has chosen\n"), "{printed}");
