@@ -22,7 +22,7 @@ pub(crate) fn answer(
     on_authenticated: impl FnOnce(),
 ) -> io::Result<After> {
     if !METHODS.contains(&head.method.as_str()) {
-        return connection.answer(head, &Response::text(501, "this HTTP method is not supported"), false);
+        return connection.answer(head, &Response::text(501, "this server doesn't know this HTTP method"), false);
     }
     if head.path == "/paste" {
         return paste::serve(connection, head);

@@ -108,7 +108,7 @@ impl Machine {
                 let (path, machine) = (self.path.display(), &self.machine);
                 cx.warn_if_new(
                     &mut self.last_warning,
-                    format!("unable to read '{path}': {error}; the machine '{machine}' is not heard"),
+                    format!("unable to read the pipe '{path}' with the sound of the machine '{machine}': {error}; this machine is not heard"),
                 );
                 (self.pipe, self.is_paused) = (None, false);
             }

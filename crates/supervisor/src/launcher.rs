@@ -48,7 +48,7 @@ struct Link {
     pid: u32,
     /// Answers to orders to start a listener.
     answers: Receiver<Report>,
-    /// Listeners that have ended. The sender is dropped when the connection is closed.
+    /// Listeners that have ended. The sender is dropped when the launcher's connection is closed.
     ended: Receiver<(u32, ExitStatus)>,
     /// Whether an answer is missing.
     is_late: bool,

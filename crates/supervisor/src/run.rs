@@ -53,7 +53,9 @@ pub(crate) fn run(cli: &Cli) -> Result<(), Failure> {
     // If an attacker controls a listener, orphans of the listener become children of this process, so that the control socket recognises and
     // refuses them.
     if let Err(error) = process::adopt_orphans() {
-        log::warn!("unable to adopt orphaned processes: {error}");
+        log::warn!(
+            "unable to adopt orphaned processes: {error}; the control socket can't recognize processes that a listener has left behind"
+        );
     }
     process::share_with_the_group_only();
     let program = Program::this().map_err(Failure::system)?;

@@ -35,7 +35,7 @@ impl Waiting {
         self.0.extract_if(.., is_due).map(|(waiter, ..)| waiter).collect()
     }
 
-    /// Refuses all requests, because the supervisor is ending.
+    /// Removes all that waits, because the supervisor is ending: refuses the requests, and drops a reload that SIGHUP has requested.
     pub(crate) fn end(&mut self) {
         for (waiter, ..) in self.0.drain(..) {
             if let Waiter::Asked(_, _, client) = waiter {

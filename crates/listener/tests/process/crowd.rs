@@ -197,7 +197,7 @@ fn beginning_and_end_of_talking_are_sent_within_300_ms_during_sound() {
     let (in_sound, mut chunks): (Vec<u64>, Vec<usize>) =
         (0..20).map(|_| sent_after_ms(&mut crowd, &mut records)).unzip();
     println!("ms after the file was written: in silence {silent}, in sound {in_sound:?}; chunks meanwhile {chunks:?}");
-    // Seven chunks of 40 ms take 280 ms. The median ignores single delays on a busy machine.
+    // A change must be in the stream after at most seven chunks of 40 ms (280 ms). The median of the counts ignores single delays on a busy machine.
     chunks.sort_unstable();
     assert!(chunks[chunks.len() / 2] <= 7, "{chunks:?}");
 }

@@ -57,11 +57,11 @@ impl Imported {
             // A new key keeps the time of expiry unless --expires changes it.
             let option = if expired.is_some() { " --expires WHEN" } else { "" };
             notes.push(format!(
-                "the one-time link was used on the other machine, so it is invalid here; 'palabre invite {name} --new-key{option}' prints a new link"
+                "the one-time link was used on the machine that made the export, so it is invalid here; 'palabre invite {name} --new-key{option}' prints a new link"
             ));
         } else {
             notes.push(format!(
-                "the link is {}?key=KEY, where KEY is the key of the link on the other machine",
+                "the key stays the same: the link is {}?key=KEY, where KEY is the key in the participant's link on the machine that made the export",
                 self.page
             ));
             notes.extend(expired.map(|expires| {

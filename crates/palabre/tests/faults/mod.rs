@@ -1,4 +1,5 @@
-//! Tests the findings of `palabre check`: level, text and remedy. Also runs each remedy and checks that it removes the fault.
+//! Tests the findings of `palabre check`: level, text and remedy. Also runs each remedy that needs no decision of the operator,
+//! and checks that it removes the fault.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;

@@ -28,7 +28,11 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
         "unable to protect the memory of this process from other processes: *",
         "no supported kernel refuses it",
     ),
-    ("supervisor/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
+    (
+        "supervisor/src/run.rs",
+        "unable to adopt orphaned processes: *; the control socket can't recognize processes that a listener has left behind",
+        "as above",
+    ),
     ("launcher/src/run.rs", "unable to adopt orphaned processes: *", "as above"),
     ("host/src/process.rs", "unable to set no_new_privs for this process: *", "as above"),
     (

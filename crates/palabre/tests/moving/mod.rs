@@ -128,9 +128,9 @@ fn imported_participant_has_the_same_settings_and_key() {
     let (alice, bob) = (old.load("alice"), old.load("bob"));
     let expected = format!(
         "alice: imported: room 'den', port {0}\n\
-         alice: the link is https://new.example:{0}/?key=KEY, where KEY is the key of the link on the other machine\n\
+         alice: the key stays the same: the link is https://new.example:{0}/?key=KEY, where KEY is the key in the participant's link on the machine that made the export\n\
          bob: imported: room 'main', port {1}\n\
-         bob: the link is https://new.example:{1}/?key=KEY, where KEY is the key of the link on the other machine\n\
+         bob: the key stays the same: the link is https://new.example:{1}/?key=KEY, where KEY is the key in the participant's link on the machine that made the export\n\
          bob: suspended; 'palabre resume bob' lifts the suspension\n",
         alice.port, bob.port
     );
@@ -255,7 +255,7 @@ fn used_link_and_chosen_name_are_valid_only_where_they_should_be() {
     stdout(&new.palabre(&["revoke", "carol"]));
     let printed = stdout(&import(&new, &document, &[]));
     assert!(printed.contains("alice: the display name is 'Ali', which the participant has chosen\n"), "{printed}");
-    let says = "alice: the one-time link was used on the other machine, so it is invalid here; 'palabre invite alice --new-key' prints a new link\n";
+    let says = "alice: the one-time link was used on the machine that made the export, so it is invalid here; 'palabre invite alice --new-key' prints a new link\n";
     assert!(printed.contains(says) && !printed.contains(&format!(":{}/?key", new.load("alice").port)), "{printed}");
     let (before, after) = (old.load("alice"), new.load("alice"));
     assert!(after.key_sha256 != before.key_sha256 && after.display() == "Ali");
@@ -272,7 +272,7 @@ fn import_is_printed_as_the_json_of_the_manual() {
     let expected = serde_json::json!({
         "name": "alice", "outcome": "imported", "display": "Zoë ✓", "room": "den", "port": port, "exported_port": port, "page": page,
         "link_used": false, "error": null,
-        "notes": [format!("the link is {page}?key=KEY, where KEY is the key of the link on the other machine")],
+        "notes": [format!("the key stays the same: the link is {page}?key=KEY, where KEY is the key in the participant's link on the machine that made the export")],
     });
     assert_eq!((&all["dry_run"], &all["participants"][0]), (&false.into(), &expected));
     let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/man/palabre.1");

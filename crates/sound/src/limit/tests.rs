@@ -137,7 +137,7 @@ fn loud_speech_does_not_pump() {
             limiter.process(frame, &mut out);
             gains_db.push(20.0 * limiter.gain().log10());
         }
-        // Maximum rise of the gain in dB that the test accepts within 6 frames (a syllable), and within 25 frames (a breath).
+        // Maximum rise of the limiter's gain in dB that the test accepts within 6 frames (a syllable), and within 25 frames (a breath).
         for (frames, most_db) in [(6, 4.1), (25, 8.5)] {
             let rises = gains_db.windows(frames).map(|w| w[frames - 1] - w.iter().copied().fold(0f32, f32::min));
             let rise = rises.fold(0f32, f32::max);
