@@ -288,7 +288,7 @@ fn listeners(all: &[ParticipantStatus]) -> Vec<Family> {
         ),
         gauge(
             "participant_page_lost_chunks",
-            "Number of chunks that the page didn't receive, as the page reports",
+            "Number of gaps in the stream, where one or more chunks didn't reach the page, as the page reports",
             None,
             each(|report| report.page.as_ref()?.lost, 1.0),
         ),

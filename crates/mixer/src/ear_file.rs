@@ -1,4 +1,4 @@
-//! An `ear` that is a file: a WAV that is valid at every time, and whose duration is the time since its start.
+//! An `ear` that is a file: a WAV that is valid at every time, and whose duration grows with the time, also while the room is idle.
 //!
 //! The time of a frame gives its position in the file, so the file has silence where the room was idle.
 

@@ -122,7 +122,7 @@ The command waits until all changes are complete and prints the outcome for each
 participant. If something can't be used (a file, a port, the certificate), the
 listeners serve as before, and the exit status is not 0.")]
     Reload(Reload),
-    /// Make a self-signed certificate, unless there is a certificate
+    /// Make a self-signed certificate; fails if a certificate or its key exists
     #[command(after_help = self_sign::EXAMPLES)]
     SelfSign(SelfSign),
     /// Add a participant: write the file, reload the supervisor, print the invitation link

@@ -312,7 +312,7 @@ fn extend(to: &mut Value, more: Value) {
     }
 }
 
-/// Describes the certificate in one line. A fault of the certificate is printed separately.
+/// Describes the certificate's validity in one line. The cause for which listeners can't use the certificate is printed separately.
 fn certificate_line(certificate: &Certificate) -> String {
     let path = &certificate.path;
     let signed = if certificate.self_signed { ", self-signed: browsers warn about it" } else { "" };

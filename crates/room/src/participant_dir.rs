@@ -75,7 +75,7 @@ impl ParticipantDir {
             attempts += 1;
             match std::fs::remove_dir_all(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-                // Another program created a file meanwhile.
+                // Another program created a file in the directory during the removal: remove the directory again.
                 Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && attempts < REMOVALS_MAX => {}
                 result => return result.map_err(RoomError::io("remove", &self.path)),
             }

@@ -110,7 +110,7 @@ pub struct PageReport {
     /// Number of underruns of the page's player.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub underruns: Option<u64>,
-    /// Number of chunks that never arrived at the page.
+    /// Number of gaps in the stream, where one or more chunks never arrived at the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lost: Option<u64>,
     /// Depth of the player's buffer.

@@ -159,7 +159,7 @@ export default {
   detailMargin: 'Target buffer',
   detailOutput: 'Delay: sound device',
   detailUnderruns: 'Late chunks: concealed · audible',
-  detailChunks: 'Chunks: received · lost',
+  detailChunks: 'Chunks received · gaps',
   detailRenewals: 'Stream: renewed · reconnected',
   detailRates: 'Sample rate: room · device',
   detailCodec: 'Codec: received · sent',

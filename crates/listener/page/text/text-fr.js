@@ -162,7 +162,7 @@ export default {
   detailMargin: 'Tampon visé',
   detailOutput: 'Délai : périphérique audio',
   detailUnderruns: 'Blocs en retard : masqués · audibles',
-  detailChunks: 'Blocs : reçus · perdus',
+  detailChunks: 'Blocs reçus · lacunes',
   detailRenewals: 'Flux : renouvelé · reconnecté',
   detailRates: 'Échantillonnage : salon · appareil',
   detailCodec: 'Codec : reçu · envoyé',

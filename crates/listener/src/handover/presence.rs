@@ -141,7 +141,7 @@ impl PagePresence {
         match self.directory.as_ref().map(ParticipantDir::presence) {
             Some(Ok(presence)) => state.presence = presence,
             Some(Err(error)) => log::warn!(
-                "{error}; others don't see this participant's raised hand or mute until the page sends it again"
+                "{error}; the raised hand and the mute that the previous process left are unknown: others don't see them until the page sends them again"
             ),
             None => {}
         }

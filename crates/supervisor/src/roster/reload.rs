@@ -119,7 +119,9 @@ impl Roster {
             self.update(participant, &mut moves, now);
         }
         if changes.certificate {
-            log::info!("the certificate or its key has changed: the listeners read it again");
+            log::info!(
+                "the certificate or its key has changed: the listeners get the new certificate from palabre-signer"
+            );
             self.services.values_mut().for_each(|service| service.hang_up(now));
         }
         self.hand_over(false);
