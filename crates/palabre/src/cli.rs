@@ -228,9 +228,10 @@ Examples:
   palabre revoke bob carol
   palabre revoke bob --json | jq -r '.participants[].again'
 
-The participant's connections end, and the link becomes invalid. To undo this,
-run the 'palabre invite' command that 'palabre revoke' prints: it invites the
-participant again, with the same port and a new link.")]
+The participant's connections end, and the link becomes invalid. To invite the
+participant again, run the 'palabre invite' command that 'palabre revoke'
+prints. It keeps the name, the room and the port. The link is new, and all other
+settings, such as display name, expiry and listen-only, are the defaults.")]
     Revoke(Revoke),
     /// Write a document with everything that another machine needs to make the same participants
     #[command(after_help = moving::EXPORT)]

@@ -18,7 +18,7 @@ pub use sum::{SumDecoder, SumEncoder};
 
 /// Duration of a frame, and of the sound in each packet that an [`Encoder`] makes.
 pub const FRAME_MS: u32 = 20;
-/// Maximum length of a packet of one frame (RFC 6716, section 3.4).
+/// Maximum length of a packet of 20 ms. Lower by one byte than RFC 6716 (section 3.4) permits: a frame has at most 1275 bytes, and one byte precedes it.
 pub const MAX_PACKET_BYTES: usize = 1275;
 /// Delay of encoder and decoder together, in samples at 48 kHz: 6.5 ms.
 pub const LOOKAHEAD: usize = 312;

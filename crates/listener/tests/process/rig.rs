@@ -264,20 +264,20 @@ pub fn tones(number: usize) -> Vec<i16> {
     (number * 480..(number + 1) * 480).map(|at| sample(at).round() as i16).collect()
 }
 
-/// A thread that writes frames to a pipe `ear`, as the mixer does or faster. All samples of frame number n have the value n.
+/// A thread that writes numbered frames to a pipe `ear`, as the mixer does or faster.
 pub struct Feed {
     stop: std::sync::mpsc::Sender<()>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
 impl Feed {
-    /// Starts the thread. It writes one frame per time `every`, starting with frame number `first`.
+    /// Starts the thread. It writes one frame per time `every`, starting with frame number `first`. All samples of frame number n have the value n.
     pub fn start(ear: PipeWriter, first: i16, every: Duration) -> Self {
         let first = usize::from(first.cast_unsigned());
         Self::of(move |number| vec![number as i16; 480], ear, first, every)
     }
 
-    /// Starts the thread. It writes `frames` frames at once, in real time, starting with frame number 0.
+    /// Starts the thread. It writes `frames` frames at once, in real time, starting with frame number 0. All samples of frame number n have the value n.
     pub fn of_writes(mut ear: PipeWriter, frames: usize) -> Self {
         let every = Duration::from_millis(20 * frames as u64);
         let (stop, stopped) = std::sync::mpsc::channel::<()>();

@@ -199,7 +199,7 @@ impl Person {
         while self.ear.read(Instant::now(), &mut self.heard, 1 << 16).unwrap() > 0 {}
     }
 
-    /// Reads the ear until `samples` have been heard.
+    /// Reads the ear until the number of heard samples is at least `samples`. Panics if no more sound arrives in time.
     pub fn hear(&mut self, samples: usize) {
         while self.heard.len() < samples {
             let more = palabre_host::wait::is_readable(&self.ear, TIMEOUT / 4).unwrap();
@@ -208,7 +208,7 @@ impl Person {
         }
     }
 
-    /// Reads the ear until `samples` have been heard, or nothing arrives for half a second. For bursts one after another: on a busy machine, one of them may
+    /// Reads the ear until the number of heard samples is at least `samples`, or nothing arrives for half a second. For bursts one after another: on a busy machine, one of them may
     /// lose some frames.
     pub fn hear_or_pause(&mut self, samples: usize) {
         while self.heard.len() < samples && palabre_host::wait::is_readable(&self.ear, PAUSE).unwrap() {
