@@ -164,7 +164,10 @@ fn used_port_is_replaced_by_a_free_one_which_is_printed() {
     let port = new.load("alice").port;
     assert!(![alice, bob].contains(&port) && new.load("bob").port == bob);
     assert!(printed.contains(&format!("alice: the port is {port} instead of {alice}, because {used}\n")), "{printed}");
-    assert!(printed.contains(&format!("alice: the link is https://new.example:{port}/?key=KEY")), "{printed}");
+    assert!(
+        printed.contains(&format!("alice: the key stays the same: the link is https://new.example:{port}/?key=KEY")),
+        "{printed}"
+    );
     let zero =
         only_alice.replace(&format!("port = {alice}"), "port = 0").replace("participants.alice", "participants.zoe");
     let printed = stdout(&import(&new, zero, &[]));
