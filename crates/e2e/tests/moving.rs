@@ -140,7 +140,10 @@ fn previous_key_opens_the_page_on_the_new_machine() {
         printed.contains(&format!("alice: the port is {port} instead of {}, because port", link.port)),
         "{printed}"
     );
-    assert!(printed.contains(&format!("alice: the link is https://localhost:{port}/?key=KEY")), "{printed}");
+    assert!(
+        printed.contains(&format!("alice: the key stays the same: the link is https://localhost:{port}/?key=KEY")),
+        "{printed}"
+    );
     assert!(printed.contains("alice: the display name is 'Ali', which the participant has chosen"), "{printed}");
     let moved = Link { port, ..link.clone() };
     let (status, cookie) = open(&new.client, &moved);
@@ -166,7 +169,7 @@ fn one_time_link_opens_on_the_new_machine_only_if_it_was_not_used() {
     use_up(&old, &used);
     let printed = old.export_to(&new, &["bob", "carol"], &[]);
     assert!(
-        printed.contains("bob: the one-time link was used on the other machine, so it is invalid here"),
+        printed.contains("bob: the one-time link was used on the machine that made the export, so it is invalid here"),
         "{printed}"
     );
     let on_new = |link: &Link| Link { port: new.load(&link.name).port, ..link.clone() };
