@@ -184,8 +184,10 @@ fn stopped_reader_loses_only_its_own_frames() {
         (heard_bytes() > 0).then_some(())
     });
     signal_process(cat.0.id(), "STOP");
-    (0..9).for_each(|_| say());
-    assert!(mixer.counter("lost_frames") > 30);
+    // Twice as much sound as the pipe holds, because on a busy machine `cat` may be late and leave the pipe empty.
+    (0..18).for_each(|_| say());
+    let lost = mixer.counter("lost_frames");
+    assert!(lost > 30, "{lost}");
     let of_bob = mixer.logged.iter().any(|line| line.contains("bob/ear' is too slow"));
     assert!(of_bob, "{:#?}", mixer.logged);
     signal_process(cat.0.id(), "CONT");
