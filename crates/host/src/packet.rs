@@ -136,7 +136,7 @@ pub fn recv_with(socket: &impl AsFd, buffer: &mut [u8]) -> io::Result<(usize, Op
 
 /// Asks the server of the stream socket at `path` for a connection: sends `request`, and receives the descriptor that the first byte of the answer
 /// carries. `check` gets the answer, and whether it carries a descriptor; it returns why the server has refused. Each step takes at most
-/// [`ANSWER_TIMEOUT`].
+/// `ANSWER_TIMEOUT`.
 ///
 /// # Errors
 /// The connection can't be made or was refused. Contains the cause.
