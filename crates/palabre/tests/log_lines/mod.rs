@@ -99,8 +99,12 @@ const NOT_AN_INTERFACE: &[(&str, &str, &str)] = &[
     ("listener/src/api/request.rs", "*", "also sent to the page that asked; the room is full or was removed"),
     ("listener/src/meeting.rs", "*", "passes on a message of the same file, which is documented"),
     ("supervisor/src/process.rs", "unable to * process *: *", "the child has ended"),
-    ("supervisor/src/recordings.rs", "unable to * the recorder of room '*': *", "the recorder has ended"),
-    ("supervisor/src/recordings.rs", "*", "the recorder's program is missing; 'palabre record status' shows it"),
+    ("supervisor/src/recordings/recording.rs", "unable to * the recorder of room '*': *", "the recorder has ended"),
+    (
+        "supervisor/src/recordings/recording.rs",
+        "*",
+        "the recorder's program is missing; 'palabre record status' shows it",
+    ),
     ("supervisor/src/control.rs", "*", "a caller without permission, who gets the same text"),
     (
         "supervisor/src/control.rs",
