@@ -65,14 +65,14 @@ impl Decoder {
     /// Returns the samples of a packet list. An invalid packet becomes sound that continues the previous packet. Returns `None` if the list exceeds
     /// [`FRAME_LIMIT`], because no room makes that much sound.
     pub(crate) fn decode(&mut self, list: &[u8], is_start: bool, now: Instant) -> Option<Vec<i32>> {
+        if !packets::iter(list).all(|_| self.limit.admit(now)) {
+            return None;
+        }
         if is_start {
             self.inner.reset();
         }
         let mut samples = Vec::new();
         for packet in packets::iter(list).flatten() {
-            if !self.limit.admit(now) {
-                return None;
-            }
             if let Err(error) = self.inner.decode(packet, &mut samples) {
                 log::debug!("{error}");
             }

@@ -35,7 +35,9 @@ const OPUS_START: u8 = 1;
 /// Maximum number of samples in a message: five frames at 48000 Hz. As many Opus packets are shorter.
 const MAX_SAMPLES: usize = MAX_FRAMES * 960;
 /// Maximum length of a message in bytes.
-pub(crate) const MAX_BYTES: usize = 34 + MAX_TALKERS * (1 + MAX_NAME + 2) + 4 * MAX_SAMPLES;
+pub(crate) const MAX_BYTES: usize = MAX_HEAD_BYTES + 4 * MAX_SAMPLES;
+/// Maximum length in bytes of a message before its sound.
+const MAX_HEAD_BYTES: usize = 34 + MAX_TALKERS * (1 + MAX_NAME + 2);
 
 /// A message with sound.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,10 +78,11 @@ impl Sound {
         }
     }
 
-    fn encode(&self, bytes: &mut Vec<u8>) {
+    /// Appends the sound in the form that [`Self::form`] has returned.
+    fn encode(&self, form: u8, bytes: &mut Vec<u8>) {
         match self {
             Self::Exact(samples) => {
-                let sample_bytes = usize::from(self.form());
+                let sample_bytes = usize::from(form);
                 samples.iter().for_each(|sample| bytes.extend_from_slice(&sample.to_le_bytes()[..sample_bytes]));
             }
             Self::Opus { packets, .. } => bytes.extend_from_slice(packets),
@@ -122,9 +125,13 @@ impl Sound {
 impl Mix {
     /// Returns the bytes of the message. Talkers after the maximum number are omitted.
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(MAX_BYTES);
+        let sound_bytes = match &self.sound {
+            Sound::Exact(samples) => 4 * samples.len(),
+            Sound::Opus { packets, .. } => packets.len(),
+        };
+        let (form, mut bytes) = (self.sound.form(), Vec::with_capacity(MAX_HEAD_BYTES + sound_bytes));
         bytes.extend_from_slice(&MAGIC);
-        bytes.extend_from_slice(&[VERSION, self.sound.form()]);
+        bytes.extend_from_slice(&[VERSION, form]);
         bytes.extend_from_slice(&self.rate.hz().to_le_bytes());
         [self.epoch, self.counter, self.time_us].iter().for_each(|field| bytes.extend_from_slice(&field.to_le_bytes()));
         let talkers = &self.talkers[..self.talkers.len().min(MAX_TALKERS)];
@@ -135,7 +142,7 @@ impl Mix {
             bytes.extend_from_slice(&level.to_le_bytes());
         }
         bytes.push(small(self.sound.frames(self.rate)));
-        self.sound.encode(&mut bytes);
+        self.sound.encode(form, &mut bytes);
         bytes
     }
 
