@@ -247,15 +247,21 @@ mod tests {
         Mix { rate, epoch: 1, counter, time_us: 0, talkers, sound: Sound::Exact(vec![sample; 480]) }
     }
 
-    #[test]
-    fn sound_is_played_once_in_order_and_missing_or_late_sound_is_counted() {
+    /// Returns a room, its temporary directory, another machine, and the mixer's end of that machine's pipe.
+    fn room_with_paris() -> (tempfile::TempDir, RoomDir, Name, PipeReader) {
         let dir = tempfile::tempdir().unwrap();
         let room = RoomDir::new(dir.path().join("main"));
         room.create(Format::default()).unwrap();
         let paris: Name = "paris".parse().unwrap();
         room.machines().create(std::slice::from_ref(&paris)).unwrap();
         let from = room.machines().from(&paris);
-        let mut reader = PipeReader::open_sums(&from, Format::default(), Start::Discard).unwrap();
+        let reader = PipeReader::open_sums(&from, Format::default(), Start::Discard).unwrap();
+        (dir, room, paris, reader)
+    }
+
+    #[test]
+    fn sound_is_played_once_in_order_and_missing_or_late_sound_is_counted() {
+        let (_dir, room, paris, mut reader) = room_with_paris();
         let (mut peer, now) = (RoomPeer::default(), Duration::from_secs(9));
         for (counter, sample, is_in_time) in
             [(960, 1, true), (960, 2, true), (480, 3, true), (1920, 4, false), (2400, 5, true)]
@@ -281,13 +287,7 @@ mod tests {
 
     #[test]
     fn message_of_several_frames_arrives_at_once() {
-        let dir = tempfile::tempdir().unwrap();
-        let room = RoomDir::new(dir.path().join("main"));
-        room.create(Format::default()).unwrap();
-        let paris: Name = "paris".parse().unwrap();
-        room.machines().create(std::slice::from_ref(&paris)).unwrap();
-        let from = room.machines().from(&paris);
-        let mut reader = PipeReader::open_sums(&from, Format::default(), Start::Discard).unwrap();
+        let (_dir, room, paris, mut reader) = room_with_paris();
         let (send, received) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let mut sums = Vec::new();

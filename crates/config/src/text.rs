@@ -1,6 +1,8 @@
 //! Parses configuration values, for serde's `deserialize_with`. The errors name the allowed values.
 
+use std::fmt::Display;
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use palabre_room::{Name, Rate, display_name_is_valid};
@@ -10,17 +12,15 @@ use toml::Value;
 use crate::Moment;
 
 /// Allowed gains in dB, as in a participant's `gain` file.
-const GAIN_DB: std::ops::RangeInclusive<f32> = -60.0..=20.0;
+const GAIN_DB: RangeInclusive<f32> = -60.0..=20.0;
 
 /// Parses a value that a file contains as a string.
-pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(from: D) -> Result<T, D::Error> {
+pub(crate) fn parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Result<T, D::Error> {
     String::deserialize(from)?.parse().map_err(D::Error::custom)
 }
 
 /// Parses an optional value that a file contains as a string.
-pub(crate) fn some_parsed<'de, D: Deserializer<'de>, T: FromStr<Err: std::fmt::Display>>(
-    from: D,
-) -> Result<Option<T>, D::Error> {
+pub(crate) fn some_parsed<'de, D: Deserializer<'de>, T: FromStr<Err: Display>>(from: D) -> Result<Option<T>, D::Error> {
     parsed(from).map(Some)
 }
 
@@ -83,23 +83,25 @@ pub(crate) fn message_ms<'de, D: Deserializer<'de>>(from: D) -> Result<u64, D::E
 /// Parses the bit rate of Opus between machines, from 16 to 256 kbit/s.
 pub(crate) fn bridge_kbps<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     const RATES: &str = "a bit rate in kbit/s; use 16 to 256";
-    let kbps = integer(from, RATES)?;
-    if (16..=256).contains(&kbps) {
-        return Ok(kbps);
-    }
-    Err(D::Error::custom(format!("{kbps} is not {RATES}")))
+    within(from, 16..=256, RATES)
 }
 
 pub(crate) fn count<'de, D: Deserializer<'de>>(from: D) -> Result<usize, D::Error> {
     const LIMITS: &str = "a number of connections or streams; use 1 to 10000";
-    let count = integer(from, LIMITS)?;
-    if (1..=10_000).contains(&count) {
-        return Ok(count);
-    }
-    Err(D::Error::custom(format!("{count} is not {LIMITS}")))
+    within(from, 1..=10_000, LIMITS)
 }
 
 /// Parses an integer. The error contains the value, and `what` as the description of the allowed values.
+/// Parses an integer of this range. `what` describes the range.
+fn within<'de, D, T>(from: D, range: RangeInclusive<T>, what: &str) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<i64> + PartialOrd + Display,
+{
+    let value = integer(from, what)?;
+    if range.contains(&value) { Ok(value) } else { Err(D::Error::custom(format!("{value} is not {what}"))) }
+}
+
 fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, what: &str) -> Result<T, D::Error> {
     let value = Value::deserialize(from)?;
     let number = value.as_integer().and_then(|number| T::try_from(number).ok());

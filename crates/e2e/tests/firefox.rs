@@ -1,5 +1,6 @@
-//! Tests of the page in a real Firefox. They cover only what can differ between browsers: the keyboard, sound, texts, reconnecting and the choice of a
-//! loudspeaker. Tests in Chromium cover the page's details.
+//! Tests of the page in a real Firefox. They cover only what can differ between browsers. Tests in Chromium cover the page's details.
+//!
+//! They use the keyboard, hear and send sound, show texts, reconnect, and choose a loudspeaker.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use std::path::Path;
