@@ -184,6 +184,7 @@ mod tests {
             ("codec = \"mp3\"", "expected `pcm` or `opus`"),
             ("opus-kbps = 15", "use 16 to 256"),
             ("opus-kbps = 257", "use 16 to 256"),
+            ("opus-kbps = \"64\"", "\"64\" is not a bit rate in kbit/s; use 16 to 256, without quotes"),
             ("room = \"main\"", "unknown field `room`"),
         ] {
             let refusal = parse(line).unwrap_err();

@@ -105,7 +105,10 @@ where
 fn integer<'de, D: Deserializer<'de>, T: TryFrom<i64>>(from: D, what: &str) -> Result<T, D::Error> {
     let value = Value::deserialize(from)?;
     let number = value.as_integer().and_then(|number| T::try_from(number).ok());
-    number.ok_or_else(|| D::Error::custom(format!("{value} is not {what}")))
+    // Otherwise "64" would be refused with a range that contains 64.
+    let is_quoted = value.as_str().is_some_and(|text| text.parse::<i64>().is_ok());
+    let hint = if is_quoted { ", without quotes" } else { "" };
+    number.ok_or_else(|| D::Error::custom(format!("{value} is not {what}{hint}")))
 }
 
 /// Parses the host of links and certificates: a DNS name or an IP address.
